@@ -1,0 +1,83 @@
+"""Timing of held keys, as in every modern Tetris: a delayed auto shift and an auto repeat. Knows no pygame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class AutoRepeat:
+    """
+    Turns keys that are pressed and released into actions.
+
+    A press acts at once. A key that stays down acts again after ``delay`` (the delayed auto shift, DAS) and then
+    every ``interval`` (the auto repeat rate, ARR). Among keys that exclude each other, left and right, the one
+    pressed last wins; when it is let go, one that is still down starts over with its delay.
+
+    :param delay: seconds from a press to its first repeat
+    :param interval: seconds between repeats
+    :param delays: actions whose delay differs (a soft drop repeats without one)
+    :param exclusive: actions of which only one acts at a time
+    :raises ValueError: when a delay is negative or an interval is not positive
+    """
+
+    def __init__(
+        self,
+        delay: float,
+        interval: float,
+        delays: dict[int, float] | None = None,
+        exclusive: Iterable[int] = (),
+    ) -> None:
+        self.delays = dict(delays or {})
+        if min([delay, *self.delays.values()]) < 0:
+            raise ValueError(f"delays must be at least 0 seconds, got {delay} and {self.delays}")
+        if interval <= 0:
+            raise ValueError(f"interval must be more than 0 seconds, got {interval}")
+        self.delay = delay
+        self.interval = interval
+        self.exclusive = frozenset(exclusive)
+        self._down: dict[int, float] = {}  # action -> when it repeats next; the order is that of the presses
+
+    def press(self, action: int, now: float) -> None:
+        """
+        A key goes down; the caller performs the action itself, once.
+
+        :param now: the time in seconds, on any clock that does not run backwards
+        """
+        self._down.pop(action, None)
+        self._down[action] = now + self._delay(action)
+
+    def release(self, action: int, now: float) -> None:
+        """A key goes up. One that is not down, for instance after :meth:`clear`, is no error."""
+        winner = self._winner()
+        self._down.pop(action, None)
+        if action == winner and (other := self._winner()) is not None:
+            self._down[other] = now + self._delay(other)
+
+    def clear(self, *actions: int) -> None:
+        """
+        Forget keys that are down, so that they must be pressed again: after a pause, or, for a soft drop, after a lock.
+
+        :param actions: which ones; all when none is named
+        """
+        for action in actions or tuple(self._down):
+            self._down.pop(action, None)
+
+    def due(self, now: float) -> list[int]:
+        """:return: the repeats that fell due since the last call, in the order of their times"""
+        repeats: list[tuple[float, int]] = []
+        winner = self._winner()
+        for action, at in self._down.items():
+            if action in self.exclusive and action != winner:
+                continue
+            while at <= now:
+                repeats.append((at, action))
+                at += self.interval
+            self._down[action] = at
+        return [action for _, action in sorted(repeats)]
+
+    def _winner(self) -> int | None:
+        """:return: of the keys that exclude each other, the one that acts"""
+        return next((action for action in reversed(self._down) if action in self.exclusive), None)
+
+    def _delay(self, action: int) -> float:
+        return self.delays.get(action, self.delay)
