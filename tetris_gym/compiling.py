@@ -1,0 +1,78 @@
+"""How the package's functions are compiled: which parts are cached on disk, and when a cached one is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Every file with code that ends up inside an entry point.
+_SOURCES = ("compiling", "pieces", "engine", "placements", "observations", "rewards", "kernels")
+
+
+def _fingerprint() -> str:
+    """
+    :return: a name for the present text of all compiled sources
+    """
+    digest = sha256()
+    for name in _SOURCES:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_FINGERPRINT = _fingerprint()
+
+
+def compiled(function: Function) -> Function:
+    """
+    Compile a function that is part of entry points. It costs nothing until one of them is compiled.
+
+    :param function: the function
+    :return: its compiled form
+    """
+    return njit(nogil=True)(function)
+
+
+def entry_point(function: Function) -> Function:
+    """
+    Compile a function that Python calls, and keep the machine code on disk: beside this file or, where that
+    directory is read-only, in the user's cache directory (``NUMBA_CACHE_DIR`` chooses another place).
+
+    Numba takes a cached function for fresh as long as the file that defines it is unchanged, whatever happens to the
+    functions that it calls. The fingerprint of all sources in the name makes up for that.
+
+    :param function: the function
+    :return: its compiled form
+    """
+    function.__qualname__ = f"{function.__name__}_{_FINGERPRINT}"
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # nowhere to write: compile in every process
+        return njit(nogil=True)(function)
+
+
+@intrinsic
+def count_bits(typing_context: Any, word: Any) -> Any:
+    """Number of set bits of an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def lowest_bit(typing_context: Any, word: Any) -> Any:
+    """Index of the lowest set bit of an int64 that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate

@@ -1,0 +1,91 @@
+"""What an agent sees: the observation spaces, and the compiled functions that fill them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from gymnasium import spaces
+
+from tetris_gym.compiling import compiled
+from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, X, Y, preview
+from tetris_gym.pieces import CELLS, NO_PIECE, NUM_COLUMNS, NUM_PIECES, NUM_ROWS
+
+NUM_CELLS: Final = NUM_ROWS * NUM_COLUMNS
+FLAT_SIZE: Final = NUM_CELLS + 6
+PREVIEW_SIZE: Final = 5
+NOTHING: Final = NUM_PIECES  #: in "dict" observations, an empty hold and the current piece after a lock-out
+
+#: Where a flat observation holds pictures, for networks that treat pictures in their own way.
+FLAT_LAYOUT: Final[dict[str, Any]] = {"grids": [{"start": 0, "rows": NUM_ROWS, "columns": NUM_COLUMNS}]}
+
+
+def flat_space(size: int = FLAT_SIZE) -> spaces.Box:
+    """
+    :param size: number of entries, zeros beyond the first 206
+    :return: the space of flat observations
+    """
+    return spaces.Box(0.0, 1.0, shape=(size,), dtype=np.float32)
+
+
+def dict_space() -> spaces.Dict:
+    """
+    :return: the space of dictionary observations; piece ids are 0 to 6, and 7 stands for none
+    """
+    field = spaces.Box(0.0, 1.0, shape=(NUM_ROWS, NUM_COLUMNS), dtype=np.float32)
+    return spaces.Dict(
+        {
+            "stack": field,
+            "falling_piece": field,
+            "current": spaces.Discrete(NUM_PIECES + 1),
+            "preview": spaces.MultiDiscrete([NUM_PIECES] * PREVIEW_SIZE),
+            "hold": spaces.Discrete(NUM_PIECES + 1),
+            "can_hold": spaces.Discrete(2),
+        }
+    )
+
+
+@compiled
+def _write_piece(game, field):  # type: ignore[no-untyped-def]
+    """Mark the cells of the falling piece that are visible."""
+    piece, rotation = game[PIECE], game[ROTATION]
+    if piece != NO_PIECE:
+        for i in range(4):
+            cell = (game[Y] + CELLS[piece, rotation, i, 0]) * NUM_COLUMNS + game[X] + CELLS[piece, rotation, i, 1]
+            if cell >= 0:
+                field[cell] = 1.0
+
+
+@compiled
+def _write_stack(game, field):  # type: ignore[no-untyped-def]
+    """Write the visible rows of the stack."""
+    for y in range(NUM_ROWS):
+        row = game[ROW_0 + y] >> 3
+        for column in range(NUM_COLUMNS):
+            field[y * NUM_COLUMNS + column] = np.float32((row >> column) & 1)
+
+
+@compiled
+def write_flat(game, observation):  # type: ignore[no-untyped-def]
+    """Write a flat observation: field, current and next piece in 3 bits each, zeros."""
+    _write_stack(game, observation)
+    _write_piece(game, observation)
+    for i in range(NUM_CELLS, observation.size):
+        observation[i] = 0.0
+    if game[PIECE] != NO_PIECE:
+        for bit in range(3):
+            observation[NUM_CELLS + bit] = (game[PIECE] >> bit) & 1
+            observation[NUM_CELLS + 3 + bit] = (game[NEXT] >> bit) & 1
+
+
+@compiled
+def write_dict(game, stack, falling_piece, numbers):  # type: ignore[no-untyped-def]
+    """Write the parts of a dictionary observation; numbers are the current piece, hold, can_hold and the preview."""
+    _write_stack(game, stack)
+    for cell in range(NUM_CELLS):
+        falling_piece[cell] = 0.0
+    _write_piece(game, falling_piece)
+    numbers[0] = game[PIECE] if game[PIECE] != NO_PIECE else NOTHING
+    numbers[1] = game[HOLD] if game[HOLD] != NO_PIECE else NOTHING
+    numbers[2] = 1 - game[HOLD_USED]
+    preview(game, numbers[3:])

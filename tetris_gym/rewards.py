@@ -1,0 +1,78 @@
+"""Rewards: functions of the outcome of a step.
+
+The built-in ones are plain functions, which the batched step runs in their compiled form. Any other callable
+``f(outcome) -> float`` may stand in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, get_args
+
+from typing_extensions import Literal
+
+from tetris_gym.engine import Outcome
+
+RewardFunction = Callable[[Outcome], float]
+RewardName = Literal["standard", "lines_only"]
+RewardMode = RewardName | RewardFunction
+
+REWARD_NAMES: Final[tuple[str, ...]] = get_args(RewardName)
+CUSTOM, STANDARD, LINES_ONLY = range(3)  #: reward modes as compiled code knows them; a callable is called from Python
+
+_PIECE: Final = 2.0
+_DENSE_LINES: Final = (0.0, 3.0, 5.0, 8.0, 12.0)
+_SPARSE_LINES: Final = (0.0, 1.0, 3.0, 5.0, 8.0)
+_AGGREGATE_HEIGHT: Final = 0.05
+_HOLES: Final = 0.25
+_BUMPINESS: Final = 0.1
+_GAME_OVER: Final = 10.0
+_LOWEST: Final = -200.0
+_HIGHEST: Final = 50.0
+
+
+def standard(outcome: Outcome) -> float:
+    """
+    The dense reward: every piece that is put down pays, more with cleared lines and less if it spoils the stack.
+
+    :param outcome: what the step did
+    :return: the reward, within [-200, 50]
+    """
+    reward = 0.0
+    if outcome.placed:
+        multiplier = min(outcome.level, 3) + 1
+        reward += (
+            _PIECE
+            + multiplier * _DENSE_LINES[outcome.lines]
+            - _AGGREGATE_HEIGHT * outcome.aggregate_height_change
+            - _HOLES * outcome.holes_change
+            - _BUMPINESS * outcome.bumpiness_change
+        )
+    if outcome.game_over:
+        reward -= _GAME_OVER
+    return min(max(reward, _LOWEST), _HIGHEST)
+
+
+def lines_only(outcome: Outcome) -> float:
+    """
+    The sparse reward: cleared lines and nothing else.
+
+    :param outcome: what the step did
+    :return: the reward, 0 to 32
+    """
+    return (min(outcome.level, 3) + 1) * _SPARSE_LINES[outcome.lines]
+
+
+def parse_reward_mode(mode: RewardMode) -> tuple[int, RewardFunction]:
+    """
+    :param mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.engine.Outcome`
+    :return: the mode as compiled code knows it, and the function
+    :raises ValueError: if there is no such mode
+    """
+    if mode == "standard":
+        return STANDARD, standard
+    if mode == "lines_only":
+        return LINES_ONLY, lines_only
+    if callable(mode):
+        return CUSTOM, mode
+    raise ValueError(f"Unknown reward_mode {mode!r}: expected one of {REWARD_NAMES} or a callable f(outcome) -> float.")

@@ -1,0 +1,196 @@
+"""Many games as a native vector environment of Stable-Baselines3."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from tetris_gym import engine
+from tetris_gym.batch import GameBatch, Indices
+from tetris_gym.env import Snapshot, TetrisEnv
+from tetris_gym.infos import idle_info, read_infos
+from tetris_gym.rewards import RewardMode
+from tetris_gym.settings import ActionMode, ObsType, Settings
+
+_NOT_THROUGH_ENV_METHOD = ("step", "reset", "close")
+
+
+class TetrisVecEnv(VecEnv):
+    """
+    Many games that step in one compiled call: the same trajectories as ``make_vec_env`` gives for the same seeds,
+    with the infos of a ``Monitor``.
+
+    :param num_envs: number of games
+    :param action_mode: see :class:`~tetris_gym.env.TetrisEnv`, and for all others up to ``render_mode``
+    :param max_episode_steps: steps after which an episode is truncated
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        action_mode: ActionMode = "direct",
+        reward_mode: RewardMode = "standard",
+        obs_type: ObsType = "flat",
+        pad_to: int | None = None,
+        difficulty: int = 0,
+        gravity_interval: int | None = None,
+        render_mode: str | None = None,
+        max_episode_steps: int = 10_000,
+    ) -> None:
+        settings = Settings(action_mode, reward_mode, obs_type, pad_to, difficulty, gravity_interval, render_mode)
+        self._batch = GameBatch(num_envs, settings, max_episode_steps)
+        super().__init__(num_envs, settings.observation_space(), settings.action_space())
+        self.metadata = TetrisEnv.metadata
+        self._actions: Any = None
+        self._start = time.time()
+        self._returns = np.zeros(num_envs)
+        self._idle_infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
+
+    @property
+    def observation_layout(self) -> dict[str, Any] | None:
+        """Where a flat observation holds pictures, as plain data; None for other types of observation."""
+        return self._batch.settings.observation_layout
+
+    def reset(self) -> VecEnvObs:
+        """
+        Begin an episode in every game.
+
+        :return: the first observations
+        """
+        if any(self._options):
+            raise ValueError(f"TetrisVecEnv knows no options, got {self._options!r}.")
+        self._batch.reset(self._batch.everyone, self._seeds)
+        self._reset_seeds()
+        self._reset_options()
+        self._returns[:] = 0.0
+        for i, info in zip(range(self.num_envs), self._renew_infos(self._batch.everyone), strict=True):
+            self.reset_infos[i] = info
+        return self._batch.observations()
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """
+        :param actions: what :meth:`step_wait` is to play, shape (num_envs,)
+        """
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        :return: observations, rewards, dones and infos
+        """
+        batch = self._batch
+        changed = batch.step(self._actions)
+        self._returns += batch.rewards
+        changed_infos = self._renew_infos(changed)
+        infos = [info.copy() for info in self._idle_infos]
+        for i, info in zip(changed.tolist(), changed_infos, strict=True):
+            infos[i] = info
+        dones = batch.terminated | batch.truncated
+        rewards = batch.rewards.astype(np.float32)
+        done = np.flatnonzero(dones)
+        if done.size > 0:
+            self._finish(done, infos)
+        return batch.observations(), rewards, dones, infos
+
+    def _renew_infos(self, changed: Indices) -> list[dict[str, Any]]:
+        """The infos of games on whose last step something happened."""
+        infos = read_infos(self._batch.games[changed])
+        for i, info in zip(changed.tolist(), infos, strict=True):
+            info["TimeLimit.truncated"] = False
+            self._idle_infos[i] = idle_info(info)
+        return infos
+
+    def _finish(self, done: Indices, infos: list[dict[str, Any]]) -> None:
+        """Complete the infos of games that have ended, and begin the next ones."""
+        batch = self._batch
+        seconds = round(time.time() - self._start, 6)
+        for i in done.tolist():
+            infos[i]["TimeLimit.truncated"] = not batch.terminated[i]
+            infos[i]["terminal_observation"] = batch.observation(i)
+            length = int(batch.games[i, engine.STEPS])
+            infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": seconds}
+        self._returns[done] = 0.0
+        batch.reset(done)
+        for i, info in zip(done.tolist(), self._renew_infos(done), strict=True):
+            del info["TimeLimit.truncated"]
+            self.reset_infos[i] = info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """
+        :return: the masks of all games, shape (num_envs, actions)
+        """
+        return self._batch.action_masks()
+
+    def get_state(self) -> tuple[list[Snapshot], NDArray[np.float64]]:
+        """
+        :return: all that the future of all games depends on, and the returns of the running episodes
+        """
+        return self._batch.get_state(), self._returns.copy()
+
+    def set_state(self, state: tuple[Sequence[Snapshot], NDArray[np.float64]]) -> None:
+        """
+        :param state: what :meth:`get_state` returned
+        """
+        snapshots, returns = state
+        self._batch.set_state(snapshots)
+        self._returns[:] = returns
+        self._renew_infos(self._batch.everyone)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
+        """
+        :param method_name: a method of :class:`~tetris_gym.env.TetrisEnv`, but not "step", "reset" or "close"
+        :param indices: numbers of games; None for all
+        :return: its result for each game
+        """
+        if method_name in _NOT_THROUGH_ENV_METHOD:
+            raise ValueError(f"{method_name}() works on all games at once: call it on the TetrisVecEnv.")
+        if method_name == "action_masks" and not method_args and not method_kwargs:
+            masks = self.action_masks()
+            return [masks[i] for i in self._get_indices(indices)]
+        chosen = list(self._get_indices(indices))
+        results = [getattr(self._batch.env(i), method_name)(*method_args, **method_kwargs) for i in chosen]
+        if method_name == "set_state":
+            self._renew_infos(np.array(chosen))
+        return results
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """
+        :param attr_name: an attribute of :class:`~tetris_gym.env.TetrisEnv`
+        :param indices: numbers of games; None for all
+        :return: its value for each game
+        """
+        return [getattr(self._batch.env(i), attr_name) for i in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """
+        :param attr_name: an attribute of :class:`~tetris_gym.env.TetrisEnv` that can be set, such as "difficulty"
+        :param value: its new value
+        :param indices: numbers of games; None for all
+        """
+        for i in self._get_indices(indices):
+            setattr(self._batch.env(i), attr_name, value)
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """
+        :param wrapper_class: a wrapper
+        :param indices: numbers of games; None for all
+        :return: True for ``Monitor``, whose statistics the infos contain, and False for all others
+        """
+        return [issubclass(Monitor, wrapper_class) for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[Any]:
+        """
+        :return: a picture of each game
+        """
+        return self.env_method("render")
+
+    def close(self) -> None:
+        """Close the windows, if there are any."""
+        self._batch.close()
