@@ -15,23 +15,15 @@ class AutoRepeat:
 
     :param delay: seconds from a press to its first repeat
     :param interval: seconds between repeats
-    :param delays: actions whose delay differs (a soft drop repeats without one)
     :param exclusive: actions of which only one acts at a time
-    :raises ValueError: when a delay is negative or an interval is not positive
+    :raises ValueError: when the delay is negative or the interval is under a millisecond
     """
 
-    def __init__(
-        self,
-        delay: float,
-        interval: float,
-        delays: dict[int, float] | None = None,
-        exclusive: Iterable[int] = (),
-    ) -> None:
-        self.delays = dict(delays or {})
-        if min([delay, *self.delays.values()]) < 0:
-            raise ValueError(f"delays must be at least 0 seconds, got {delay} and {self.delays}")
-        if interval <= 0:
-            raise ValueError(f"interval must be more than 0 seconds, got {interval}")
+    def __init__(self, delay: float, interval: float, exclusive: Iterable[int] = ()) -> None:
+        if delay < 0:
+            raise ValueError(f"the delay must be at least 0 seconds, got {delay}")
+        if interval < 0.001:
+            raise ValueError(f"the interval must be at least 0.001 seconds, got {interval}")
         self.delay = delay
         self.interval = interval
         self.exclusive = frozenset(exclusive)
@@ -44,23 +36,18 @@ class AutoRepeat:
         :param now: the time in seconds, on any clock that does not run backwards
         """
         self._down.pop(action, None)
-        self._down[action] = now + self._delay(action)
+        self._down[action] = now + self.delay
 
     def release(self, action: int, now: float) -> None:
         """A key goes up. One that is not down, for instance after :meth:`clear`, is no error."""
         winner = self._winner()
         self._down.pop(action, None)
         if action == winner and (other := self._winner()) is not None:
-            self._down[other] = now + self._delay(other)
+            self._down[other] = now + self.delay
 
-    def clear(self, *actions: int) -> None:
-        """
-        Forget keys that are down, so that they must be pressed again: after a pause, or, for a soft drop, after a lock.
-
-        :param actions: which ones; all when none is named
-        """
-        for action in actions or tuple(self._down):
-            self._down.pop(action, None)
+    def clear(self) -> None:
+        """Forget all keys that are down: they must be pressed again."""
+        self._down.clear()
 
     def due(self, now: float) -> list[int]:
         """:return: the repeats that fell due since the last call, in the order of their times"""
@@ -78,6 +65,3 @@ class AutoRepeat:
     def _winner(self) -> int | None:
         """:return: of the keys that exclude each other, the one that acts"""
         return next((action for action in reversed(self._down) if action in self.exclusive), None)
-
-    def _delay(self, action: int) -> float:
-        return self.delays.get(action, self.delay)

@@ -8,16 +8,14 @@ distances, at any cell size.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
 from tetris_gym.pieces import GARBAGE, HIDDEN_ROWS, NUM_COLUMNS, NUM_PIECES, NUM_ROWS, spawn_cells
-
-if TYPE_CHECKING:
-    from tetris_gym.rendering import Scene
+from tetris_gym.rendering import CELL, PANEL_CELLS, Scene, frame_shape, gap_pixels
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -150,16 +148,15 @@ class Painter:
     """
     Paints scenes of one size.
 
-    :param cell: width of one board cell in pixels; the picture is ``21 * cell`` or so high and ``23 * cell`` wide
+    :param cell: width of one board cell in pixels, see :func:`~tetris_gym.rendering.frame_shape`
     """
 
-    def __init__(self, cell: int = 30) -> None:
+    def __init__(self, cell: int = CELL) -> None:
         self.cell = cell
-        gap = max(2, round(cell * 2 / 3))
-        panel = 5 * cell
+        gap = gap_pixels(cell)
+        panel = PANEL_CELLS * cell
         board_width, board_height = NUM_COLUMNS * cell, NUM_ROWS * cell
-        self.width = 2 * (2 * gap + panel) + board_width
-        self.height = board_height + 2 * gap
+        self.height, self.width, _ = frame_shape(cell)
         self._tiles = _tiles(cell)
         self._background = self._backdrop()
         self._board = (gap, 2 * gap + panel, board_height, board_width)
@@ -235,7 +232,7 @@ class Painter:
         for name, (top, left) in self._numbers.items():
             number = getattr(scene, name)
             if self._changed(name, number):
-                height, width = round(1.1 * self.cell), 5 * self.cell - 2 * round(0.45 * self.cell)
+                height, width = round(1.1 * self.cell), PANEL_CELLS * self.cell - 2 * round(0.45 * self.cell)
                 left += round(0.45 * self.cell)
                 self._frame[top : top + height, left : left + width] = PANEL
                 self._write(self._frame, f"{number:,}", 1.0, VALUE, top + height / 2, left=left, fit=width)
@@ -256,7 +253,7 @@ class Painter:
     def _paint_bar(self, filled: int) -> None:
         top, left = self._bar_at
         size = self.cell
-        height, width = max(2, round(0.14 * size)), 5 * size - 2 * round(0.45 * size)
+        height, width = max(2, round(0.14 * size)), PANEL_CELLS * size - 2 * round(0.45 * size)
         bar = self._frame[top : top + height, left : left + width]
         bar[:] = _mix(
             np.broadcast_to(np.array(PANEL), bar.shape), TRACK, _coverage(_distance(height, width, 0, height / 2))
@@ -271,9 +268,11 @@ class Painter:
         text_height = (1.45 + 0.95 * (len(lines) - 1)) * self.cell
         centre_x, y = left + width / 2, top + 0.44 * height
         away = np.abs(np.arange(height) - (y - top + text_height / 2 - 0.7 * self.cell)) / (text_height / 2 + self.cell)
-        alpha = 0.72 + 0.2 * np.clip(2 - away, 0, 1)  # darkest behind the text
-        grey = (0.6 * board + 0.4 * board.mean(2, keepdims=True)).astype(np.uint8)
-        board[:] = _mix(grey, BOARD, np.repeat(alpha[:, None], width, axis=1))
+        opacity = np.rint(256 * (0.72 + 0.2 * np.clip(2 - away, 0, 1))).astype(np.uint16)[:, None, None]  # of 256
+        colours = board.astype(np.uint16)  # integers: floats take twice as long
+        grey = (colours[..., :1] + 2 * colours[..., 1:2] + colours[..., 2:]) >> 2
+        paled = (5 * colours + 3 * grey) >> 3
+        board[:] = (paled * (256 - opacity) + np.array(BOARD, dtype=np.uint16) * opacity) >> 8
         self._write(picture, lines[0], 1.45, VALUE, y, centre=centre_x, fit=round(0.9 * width))
         for i, line in enumerate(lines[1:]):
             offset = (1.45 + 0.95 * i) * self.cell
@@ -301,7 +300,7 @@ class Painter:
         size, edge = self.cell, max(1.0, self.cell / 12)
         glow = round(0.6 * size)
         around = self._background[top - glow : top + height + glow, left - glow : left + width + glow]
-        distance = _distance(*around.shape[:2], glow - edge, edge)
+        distance = _distance(height + 2 * glow, width + 2 * glow, glow - edge, edge)
         around[:] = _mix(around, EDGE, 0.45 * np.exp(-np.maximum(distance, 0) * 4.5 / size))
         around[:] = _mix(around, EDGE, _coverage(distance))
         board = self._background[top : top + height, left : left + width]
@@ -309,8 +308,8 @@ class Painter:
 
     def _panel(self, top: int, left: int, height: int, title: str) -> None:
         size = self.cell
-        area = self._background[top : top + height, left : left + 5 * size]
-        distance = _distance(height, 5 * size, 0.5, 0.3 * size)
+        area = self._background[top : top + height, left : left + PANEL_CELLS * size]
+        distance = _distance(height, PANEL_CELLS * size, 0.5, 0.3 * size)
         area[:] = _mix(area, PANEL, _coverage(distance))
         area[:] = _mix(area, EDGE, 0.75 * _coverage(np.abs(distance + 0.5) - max(0.5, size / 40)))
         self._write(
@@ -319,7 +318,7 @@ class Painter:
 
     def _wordmark(self, bottom: int, left: int) -> None:
         """A row of seven small blocks, one of each colour, over the name, in the free corner."""
-        size, width = self.cell, 5 * self.cell
+        size, width = self.cell, PANEL_CELLS * self.cell
         mini = round(0.5 * size)
         pitch = (width - mini) / (NUM_PIECES - 1)
         for i in range(NUM_PIECES):

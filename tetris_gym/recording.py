@@ -22,7 +22,7 @@ class _Encoder(Protocol):
 
 class _Mp4:
     def __init__(self, path: Path, fps: float, shape: tuple[int, ...]) -> None:
-        import imageio_ffmpeg
+        import imageio_ffmpeg  # type: ignore[import-untyped]
 
         # H.264 stores colour for 2 x 2 pixels, so an odd edge is doubled
         self._pad = ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0))

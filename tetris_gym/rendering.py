@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym.pieces import GARBAGE, HIDDEN_ROWS, NUM_COLUMNS, PIECE_NAMES
+from tetris_gym.pieces import GARBAGE, HIDDEN_ROWS, NUM_COLUMNS, NUM_ROWS, PIECE_NAMES
 
 if TYPE_CHECKING:
     from tetris_gym.painting import Painter
+
+CELL: Final = 30  #: pixels of a board cell, unless told otherwise
+PANEL_CELLS: Final = 5  #: width of the panels beside the board
 
 Cells = tuple[tuple[int, int], ...]
 
@@ -43,6 +46,23 @@ class Scene(NamedTuple):
     game_over: bool
 
 
+def frame_shape(cell: int = CELL) -> tuple[int, int, int]:
+    """
+    :param cell: width of one board cell in pixels
+    :return: (height, width, 3) of a picture: the board between two panels, with gaps around each
+    """
+    gap = gap_pixels(cell)
+    return NUM_ROWS * cell + 2 * gap, (NUM_COLUMNS + 2 * PANEL_CELLS) * cell + 4 * gap, 3
+
+
+def gap_pixels(cell: int) -> int:
+    """
+    :param cell: width of one board cell in pixels
+    :return: the gap between the parts of a picture
+    """
+    return round(cell * 2 / 3)
+
+
 class TetrisRenderer:
     """
     Draws scenes.
@@ -53,9 +73,9 @@ class TetrisRenderer:
     :raises ValueError: for another mode, or a cell of less than 8 pixels
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 15}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 30}
 
-    def __init__(self, render_mode: str, cell: int = 30, fps: float | None = metadata["render_fps"]) -> None:
+    def __init__(self, render_mode: str, cell: int = CELL, fps: float | None = metadata["render_fps"]) -> None:
         if render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}")
         if cell < 8:
@@ -108,7 +128,7 @@ class TetrisRenderer:
             pygame.display.set_caption("Tetris Gym")
             self._window = pygame.display.set_mode(size)
             self._clock = pygame.time.Clock()
-        self._window.blit(pygame.image.frombuffer(picture, size, "RGB"), (0, 0))
+        self._window.blit(pygame.image.frombuffer(picture.data, size, "RGB"), (0, 0))
         pygame.event.pump()
         pygame.display.flip()
         if self.fps is not None:
