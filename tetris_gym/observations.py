@@ -12,12 +12,18 @@ from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, X, 
 from tetris_gym.pieces import CELLS, NO_PIECE, NUM_COLUMNS, NUM_PIECES, NUM_ROWS
 
 NUM_CELLS: Final = NUM_ROWS * NUM_COLUMNS
-FLAT_SIZE: Final = NUM_CELLS + 6
+ID_BITS: Final = 3
+FLAT_SIZE: Final = NUM_CELLS + 2 * ID_BITS
 PREVIEW_SIZE: Final = 5
 NOTHING: Final = NUM_PIECES  #: in "dict" observations, an empty hold and the current piece after a lock-out
 
-#: Where a flat observation holds pictures, for networks that treat pictures in their own way.
-FLAT_LAYOUT: Final[dict[str, Any]] = {"grids": [{"start": 0, "rows": NUM_ROWS, "columns": NUM_COLUMNS}]}
+#: What a flat observation holds, for networks and models that treat pictures and numbers in their own way: cells in
+#: rows, and the ids of the current and the next piece as binary numbers.
+FLAT_LAYOUT: Final[dict[str, Any]] = {
+    "binary": True,
+    "grids": [{"start": 0, "rows": NUM_ROWS, "columns": NUM_COLUMNS}],
+    "codes": [{"start": NUM_CELLS, "bits": ID_BITS}, {"start": NUM_CELLS + ID_BITS, "bits": ID_BITS}],
+}
 
 
 def flat_space(size: int = FLAT_SIZE) -> spaces.Box:
@@ -32,7 +38,7 @@ def dict_space() -> spaces.Dict:
     """
     :return: the space of dictionary observations; piece ids are 0 to 6, and 7 stands for none
     """
-    field = spaces.Box(0.0, 1.0, shape=(NUM_ROWS, NUM_COLUMNS), dtype=np.float32)
+    field = spaces.MultiBinary((NUM_ROWS, NUM_COLUMNS))
     return spaces.Dict(
         {
             "stack": field,
@@ -53,7 +59,7 @@ def _write_piece(game, field):  # type: ignore[no-untyped-def]
         for i in range(4):
             cell = (game[Y] + CELLS[piece, rotation, i, 0]) * NUM_COLUMNS + game[X] + CELLS[piece, rotation, i, 1]
             if cell >= 0:
-                field[cell] = 1.0
+                field[cell] = 1
 
 
 @compiled
@@ -62,7 +68,7 @@ def _write_stack(game, field):  # type: ignore[no-untyped-def]
     for y in range(NUM_ROWS):
         row = game[ROW_0 + y] >> 3
         for column in range(NUM_COLUMNS):
-            field[y * NUM_COLUMNS + column] = np.float32((row >> column) & 1)
+            field[y * NUM_COLUMNS + column] = (row >> column) & 1
 
 
 @compiled
@@ -73,9 +79,9 @@ def write_flat(game, observation):  # type: ignore[no-untyped-def]
     for i in range(NUM_CELLS, observation.size):
         observation[i] = 0.0
     if game[PIECE] != NO_PIECE:
-        for bit in range(3):
+        for bit in range(ID_BITS):
             observation[NUM_CELLS + bit] = (game[PIECE] >> bit) & 1
-            observation[NUM_CELLS + 3 + bit] = (game[NEXT] >> bit) & 1
+            observation[NUM_CELLS + ID_BITS + bit] = (game[NEXT] >> bit) & 1
 
 
 @compiled
@@ -83,7 +89,7 @@ def write_dict(game, stack, falling_piece, numbers):  # type: ignore[no-untyped-
     """Write the parts of a dictionary observation; numbers are the current piece, hold, can_hold and the preview."""
     _write_stack(game, stack)
     for cell in range(NUM_CELLS):
-        falling_piece[cell] = 0.0
+        falling_piece[cell] = 0
     _write_piece(game, falling_piece)
     numbers[0] = game[PIECE] if game[PIECE] != NO_PIECE else NOTHING
     numbers[1] = game[HOLD] if game[HOLD] != NO_PIECE else NOTHING

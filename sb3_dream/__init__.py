@@ -1,0 +1,1 @@
+"""DREAM for Stable-Baselines3."""

@@ -1,0 +1,175 @@
+"""Actor, critic and slow critic, and their losses on imagined rollouts."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch as th
+import torch.nn.functional as F
+from stable_baselines3.common.utils import polyak_update
+from torch import nn
+
+from sb3_dream.nn.actions import ActionDistribution, CategoricalActions, GaussianActions
+from sb3_dream.nn.distributions import TwoHot
+from sb3_dream.nn.grid import GridNet, Layout
+from sb3_dream.spaces import ActionSpec
+
+
+class Trunk(nn.Sequential):
+    """Features (N, F) to (N, out_size).
+
+    :param layout: what the features hold
+    :param width: features a column
+    :param depth: residual blocks
+    :param net_arch: sizes of a plain perceptron's layers, to have that instead
+    """
+
+    def __init__(self, layout: Layout, width: int, depth: int, net_arch: tuple[int, ...] | None) -> None:
+        if net_arch is not None:
+            sizes = (layout.size, *net_arch)
+            layers = [(nn.Linear(a, b), nn.SiLU()) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+            super().__init__(*(module for layer in layers for module in layer))
+            self.out_size = sizes[-1]
+        elif layout.columns == 1:
+            super().__init__(GridNet(layout, width, depth), nn.Flatten())
+            self.out_size = width
+        else:
+            self.out_size = 2 * width
+            joined = nn.Linear(width * layout.columns, self.out_size)
+            super().__init__(GridNet(layout, width, depth), nn.Flatten(), joined, nn.LayerNorm(self.out_size), nn.SiLU())
+
+
+class ActorCritic(nn.Module):
+    """
+    :param layout: what the world model's features hold
+    :param action_spec: what the actions are
+    :param width: features a column in the trunks
+    :param depth: residual blocks in the trunks
+    :param net_arch: sizes of plain perceptron trunks instead
+    :param share_trunk: one trunk for actor and critic; the slow critic is then a second head on it
+    :param critic_bins: bins of the two-hot critic; 1 for a plain scalar with a squared loss
+    :param unimix: share of the uniform distribution in discrete policies
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        action_spec: ActionSpec,
+        *,
+        width: int = 128,
+        depth: int = 2,
+        net_arch: tuple[int, ...] | None = None,
+        share_trunk: bool = False,
+        critic_bins: int = 63,
+        unimix: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.action_spec, self.unimix = action_spec, unimix
+        self.actor_trunk = Trunk(layout, width, depth, net_arch)
+        out = self.actor_trunk.out_size
+        self.critic_trunk = None if share_trunk else Trunk(layout, width, depth, net_arch)
+        outputs = 2 * action_spec.vector_size if action_spec.continuous else action_spec.vector_size
+        self.actor_head = nn.Linear(out, outputs)
+        nn.init.orthogonal_(self.actor_head.weight, 0.01)
+        nn.init.zeros_(self.actor_head.bias)
+        self.critic_head = nn.Linear(out, critic_bins)
+        nn.init.zeros_(self.critic_head.weight)
+        nn.init.zeros_(self.critic_head.bias)
+        self.bins = TwoHot(critic_bins) if critic_bins > 1 else None
+        critic = self.critic_head if self.critic_trunk is None else nn.Sequential(self.critic_trunk, self.critic_head)
+        self.slow_critic = deepcopy(critic).requires_grad_(False)
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        return [*self.actor_trunk.parameters(), *self.actor_head.parameters()]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        trunk = [] if self.critic_trunk is None else list(self.critic_trunk.parameters())
+        return [*trunk, *self.critic_head.parameters()]
+
+    def actions(self, features: th.Tensor, mask: th.Tensor | None = None) -> ActionDistribution:
+        """
+        :param features: (N, F)
+        :param mask: (N, K) bool of allowed actions, or None
+        """
+        return self._distribution(self.actor_trunk(features), mask)
+
+    def _distribution(self, hidden: th.Tensor, mask: th.Tensor | None) -> ActionDistribution:
+        outputs = self.actor_head(hidden)
+        if self.action_spec.continuous:
+            return GaussianActions(outputs)
+        return CategoricalActions(outputs, self.action_spec.choices, self.unimix, mask)
+
+    def evaluate(self, features: th.Tensor, mask: th.Tensor | None) -> tuple[ActionDistribution, th.Tensor]:
+        """
+        :param features: (N, F)
+        :return: the policy, and the critic's raw outputs (N, bins), each trunk computed once
+        """
+        hidden = self.actor_trunk(features)
+        critic_hidden = hidden if self.critic_trunk is None else self.critic_trunk(features)
+        return self._distribution(hidden, mask), self.critic_head(critic_hidden)
+
+    def slow_values(self, features: th.Tensor) -> th.Tensor:
+        """
+        :param features: (N, F)
+        :return: (N,) values by the slow critic
+        """
+        return self.decode(self.slow_critic(self.actor_trunk(features) if self.critic_trunk is None else features))
+
+    def values(self, features: th.Tensor) -> th.Tensor:
+        """
+        :param features: (N, F)
+        :return: (N,) values by the critic
+        """
+        hidden = self.actor_trunk(features) if self.critic_trunk is None else self.critic_trunk(features)
+        return self.decode(self.critic_head(hidden))
+
+    def decode(self, outputs: th.Tensor) -> th.Tensor:
+        """Raw critic outputs (N, bins) to values (N,)."""
+        return outputs.squeeze(-1) if self.bins is None else self.bins.decode(outputs)
+
+    def value_loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: (N, bins) raw critic outputs
+        :param target: (N,) values
+        :return: (N,)
+        """
+        if self.bins is None:
+            return F.smooth_l1_loss(outputs.squeeze(-1), target, reduction="none")
+        return self.bins.loss(outputs, target)
+
+    def update_slow_critic(self, tau: float) -> None:
+        """
+        :param tau: share of the critic that the slow critic takes over, 1 for a copy
+        """
+        critic = self.critic_head if self.critic_trunk is None else nn.Sequential(self.critic_trunk, self.critic_head)
+        polyak_update(critic.parameters(), self.slow_critic.parameters(), tau)
+
+
+class ReturnScale(nn.Module):
+    """Moving 5-95 percentile range of returns (DreamerV3, "Actor learning"): returns are divided by it, never multiplied.
+
+    :param rate: of the moving average
+    """
+
+    low: th.Tensor
+    high: th.Tensor
+    started: th.Tensor
+
+    def __init__(self, rate: float = 0.01) -> None:
+        super().__init__()
+        self.rate = rate
+        for name in ("low", "high", "started"):
+            self.register_buffer(name, th.zeros(()))
+
+    @th.no_grad()
+    def update(self, returns: th.Tensor) -> th.Tensor:
+        """
+        :param returns: any shape
+        :return: scalar to divide advantages by, at least 1
+        """
+        low, high = th.quantile(returns.flatten(), returns.new_tensor([0.05, 0.95])).unbind()
+        rate = th.where(self.started > 0, self.rate, 1.0)
+        self.low.lerp_(low, rate)
+        self.high.lerp_(high, rate)
+        self.started.fill_(1.0)
+        return (self.high - self.low).clamp(min=1.0)

@@ -1,0 +1,86 @@
+"""Rollouts inside a world model, and what they are worth."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_dream.actor_critic import ActorCritic
+from sb3_dream.world_models.base import State, WorldModel
+
+
+class Rollout(NamedTuple):
+    """Imagined from N starts over H steps.
+
+    :param features: (H + 1, N, F) of every state
+    :param actions: (H, N, n) as the policy drew them
+    :param log_probs: (H, N) of the actions under the policy that drew them
+    :param masks: (H, N, K) bool of allowed actions, or None
+    :param rewards: (H, N) on arrival at the state after each action
+    :param continues: (H, N) probability that the episode goes on from there
+    """
+
+    features: th.Tensor
+    actions: th.Tensor
+    log_probs: th.Tensor
+    masks: th.Tensor | None
+    rewards: th.Tensor
+    continues: th.Tensor
+
+    def weights(self) -> th.Tensor:
+        """(H, N) how probably each step is still part of the episode."""
+        alive = th.cat((th.ones_like(self.continues[:1]), self.continues[:-1]))
+        return alive.cumprod(0).detach()
+
+
+def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, horizon: int) -> Rollout:
+    """Let the policy act in the world model. Gradients flow where autograd is on.
+
+    :param start: N states, none of them terminal
+    :param horizon: number of steps H
+    """
+    spec = world_model.action_spec
+    states, actions, encoded, log_probs, masks, features = [start], [], [], [], [], [world_model.features(start)]
+    for _ in range(horizon):
+        mask = world_model.action_mask(states[-1])
+        policy = actor_critic.actions(features[-1], mask)
+        action = policy.sample()
+        log_probs.append(policy.log_prob(action))
+        # the environment clips what leaves the box; the gradient passes as if it had not
+        played = action + (action.clamp(-1, 1) - action).detach() if spec.continuous else action
+        encoded.append(spec.encode(played))
+        states.append(world_model.step(states[-1], encoded[-1]))
+        features.append(world_model.features(states[-1]))
+        actions.append(action)
+        masks.append(mask)
+    # the heads see all steps in one pass
+    previous = State(*(th.cat(parts) for parts in zip(*states[:-1], strict=True)))
+    arrived = State(*(th.cat(parts) for parts in zip(*states[1:], strict=True)))
+    outcome = world_model.outcome(previous, th.cat(encoded), arrived)
+    return Rollout(
+        th.stack(features),
+        th.stack(actions),
+        th.stack(log_probs),
+        th.stack(masks) if masks[0] is not None else None,
+        outcome.reward.unflatten(0, (horizon, -1)),
+        outcome.continues.unflatten(0, (horizon, -1)),
+    )
+
+
+def lambda_returns(
+    rewards: th.Tensor, continues: th.Tensor, values: th.Tensor, gamma: float, gae_lambda: float
+) -> th.Tensor:
+    """``R_t = r_t + gamma c_t ((1 - lambda) v_{t+1} + lambda R_{t+1})`` with ``R_H = v_H`` (DreamerV3, eq. 7).
+
+    :param rewards: (H, N) on arrival at state t + 1
+    :param continues: (H, N) whether the episode goes on from state t + 1
+    :param values: (H + 1, N)
+    :return: (H, N)
+    """
+    following, returns = values[-1], []
+    for t in reversed(range(rewards.shape[0])):
+        mixed = (1 - gae_lambda) * values[t + 1] + gae_lambda * following
+        following = rewards[t] + gamma * continues[t] * mixed
+        returns.append(following)
+    return th.stack(returns[::-1])

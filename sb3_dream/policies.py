@@ -1,0 +1,207 @@
+"""The policies of DREAM: a world model, an actor and a critic as one Stable-Baselines3 policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+
+from sb3_dream.actor_critic import ActorCritic, ReturnScale
+from sb3_dream.spaces import ActionSpec, Observation, ObservationSpec
+from sb3_dream.world_models import make_world_model
+from sb3_dream.world_models.base import State, WorldModel
+
+
+class DreamPolicy(BasePolicy):
+    """
+    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, images, or a flat Dict of them
+    :param action_space: Discrete, MultiDiscrete, MultiBinary or a bounded Box
+    :param lr_schedule: the world model's learning rate over the remaining progress (1 to 0)
+    :param world_model: ``"recurrent"``, ``"rssm"``, ``"compact"`` or a :class:`WorldModel` subclass
+    :param world_model_kwargs: the world model's own arguments
+    :param actor_critic_kwargs: arguments of :class:`ActorCritic`
+    :param observation_layout: what the flat observation holds, see :mod:`sb3_dream.spaces`; DREAM fills it in from the
+        environment's attribute of the same name
+    :param mask_size: number of action-mask bits; DREAM fills it in where the environment has ``action_masks()``
+    :param actor_lr_schedule: the actor's learning rate, ``lr_schedule`` when None
+    :param critic_lr_schedule: the critic's learning rate, ``lr_schedule`` when None
+    :param optimizer_class: optimiser of all parts
+    :param optimizer_kwargs: its arguments, the learning rate excluded
+    """
+
+    default_world_model = "recurrent"
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        world_model: str | type[WorldModel] | None = None,
+        world_model_kwargs: dict[str, Any] | None = None,
+        actor_critic_kwargs: dict[str, Any] | None = None,
+        observation_layout: dict[str, Any] | None = None,
+        mask_size: int | None = None,
+        actor_lr_schedule: Schedule | None = None,
+        critic_lr_schedule: Schedule | None = None,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        optimizer_kwargs = {"eps": 1e-5, "foreach": True} if optimizer_kwargs is None else dict(optimizer_kwargs)
+        super().__init__(
+            observation_space,
+            action_space,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            squash_output=isinstance(action_space, spaces.Box),
+        )
+        self.lr_schedule = lr_schedule
+        self.actor_lr_schedule = actor_lr_schedule or lr_schedule
+        self.critic_lr_schedule = critic_lr_schedule or lr_schedule
+        self.world_model_choice = world_model or self.default_world_model
+        self.world_model_kwargs = dict(world_model_kwargs or {})
+        self.actor_critic_kwargs = dict(actor_critic_kwargs or {})
+        self.observation_layout, self.mask_size = observation_layout, mask_size
+        self.observation_spec = ObservationSpec(observation_space, observation_layout)
+        self.action_spec = ActionSpec(action_space)
+        if mask_size is not None and mask_size != sum(self.action_spec.choices):
+            raise ValueError(
+                f"action masks have {mask_size} entries, but {action_space} has {sum(self.action_spec.choices)} choices"
+            )
+        self.world_model = make_world_model(
+            self.world_model_choice, self.observation_spec, self.action_spec, mask_size, **self.world_model_kwargs
+        )
+        self.actor_critic = ActorCritic(self.world_model.feature_layout, self.action_spec, **self.actor_critic_kwargs)
+        self.return_scale = ReturnScale()
+        self.world_model_optimizer = optimizer_class(
+            self.world_model.parameters(),
+            lr=lr_schedule(1),
+            **optimizer_kwargs,
+        )
+        self.actor_critic_optimizer = optimizer_class(
+            [
+                {"params": self.actor_critic.actor_parameters(), "lr": self.actor_lr_schedule(1)},
+                {"params": self.actor_critic.critic_parameters(), "lr": self.critic_lr_schedule(1)},
+            ],
+            lr=self.actor_lr_schedule(1),
+            **optimizer_kwargs,
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.pop("normalize_images", None)
+        data.pop("features_extractor_class", None)
+        data.pop("features_extractor_kwargs", None)
+        data.update(
+            lr_schedule=self._dummy_schedule,  # an untrained optimiser is what a loaded policy needs
+            world_model=self.world_model_choice,
+            world_model_kwargs=self.world_model_kwargs,
+            actor_critic_kwargs=self.actor_critic_kwargs,
+            observation_layout=self.observation_layout,
+            mask_size=self.mask_size,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+        )
+        return data
+
+    def encode(self, observation: PyTorchObs) -> Observation:
+        """
+        :param observation: raw tensors, each (N, ...)
+        :return: what the world model takes
+        """
+        return self.observation_spec.encode(observation)
+
+    def act(
+        self,
+        observation: PyTorchObs,
+        memory: th.Tensor,
+        mask: th.Tensor | None = None,
+        deterministic: bool = False,
+    ) -> tuple[th.Tensor, State]:
+        """
+        :param observation: raw tensors, each (N, ...)
+        :param memory: (N, M) the world model's memory before this observation
+        :param mask: (N, K) bool of allowed actions; the world model's own belief when None
+        :param deterministic: the most probable action instead of a sampled one
+        :return: (N, n) actions (indices, or values clipped to [-1, 1]), and the state in which they were chosen
+        """
+        state = self.world_model.perceive(memory, self.encode(observation))
+        mask = self.world_model.action_mask(state) if mask is None else mask
+        policy = self.actor_critic.actions(self.world_model.features(state), mask)
+        action = policy.mode() if deterministic else policy.sample()
+        return (action.clamp(-1, 1) if self.action_spec.continuous else action), state
+
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self._predict(observation, deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        batch = next(iter(self.encode(observation).values())).shape[0]
+        return self.act(observation, self.world_model.initial_memory(batch), deterministic=deterministic)[0]
+
+    def to_env(self, action: th.Tensor) -> np.ndarray:
+        """
+        :param action: (N, n) as :meth:`act` returns them
+        :return: the environment's actions, (N, *action_space.shape)
+        """
+        array = action.cpu().numpy()
+        if isinstance(self.action_space, spaces.Box):
+            return self.unscale_action(array.reshape(-1, *self.action_space.shape)).astype(self.action_space.dtype)
+        array = array.reshape(-1, *(self.action_space.shape or ()))
+        start = int(getattr(self.action_space, "start", 0)) if isinstance(self.action_space, spaces.Discrete) else 0
+        return array.astype(self.action_space.dtype) + start
+
+    @th.no_grad()
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        :param observation: one observation, or one for each environment
+        :param state: what the last call returned, a row per environment; None is a fresh start
+        :param episode_start: (N,) bool, where an episode has just begun
+        :param deterministic: the most probable action instead of a sampled one
+        :param action_masks: (N, K) or (K,) bool; without it the world model's own belief is used
+        :return: actions, and the state to pass with the next observation
+        """
+        self.set_training_mode(False)
+        tensors, vectorized = self.obs_to_tensor(observation)
+        batch = next(iter(self.encode(tensors).values())).shape[0]
+        if state is None:
+            memory = self.world_model.initial_memory(batch)
+        else:
+            memory = th.as_tensor(state[0], device=self.device)
+            if memory.shape[0] != batch:
+                raise ValueError(f"state has {memory.shape[0]} rows for {batch} environments; pass state=None to start")
+        if episode_start is not None:
+            starts = th.as_tensor(np.atleast_1d(episode_start), dtype=th.bool, device=self.device)
+            memory = memory.masked_fill(starts[:, None], 0.0)
+        mask = None
+        if action_masks is not None:
+            mask = th.as_tensor(action_masks, dtype=th.bool, device=self.device).reshape(batch, -1)
+        action, perceived = self.act(tensors, memory, mask, deterministic)
+        memory = self.world_model.remember(perceived, self.action_spec.encode(action))
+        actions = self.to_env(action)
+        return (actions if vectorized else actions[0]), (memory.cpu().numpy(),)
+
+
+class CnnPolicy(DreamPolicy):
+    """For images: latents, since a picture's pixels are no state."""
+
+    default_world_model = "rssm"
+
+
+class MultiInputPolicy(DreamPolicy):
+    """For Dict observations."""
+
+    default_world_model = "rssm"
+
+
+MlpPolicy = DreamPolicy

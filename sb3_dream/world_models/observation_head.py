@@ -1,0 +1,165 @@
+"""Predicting the next observation vector as a change to the last one."""
+
+from __future__ import annotations
+
+import math
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+from sb3_dream.nn.distributions import log_unimix, sample_categorical, symexp, symlog
+from sb3_dream.nn.grid import Layout
+from sb3_dream.spaces import Segment
+
+
+class ColumnOutput(nn.Module):
+    """Column features to one vector of a given layout, ``copies`` numbers for each of its values.
+
+    :param layout: layout of the output; its grids must have as many columns as the features
+    :param width: features a column
+    :param copies: numbers for each value of the layout
+    """
+
+    def __init__(self, layout: Layout, width: int, copies: int = 1) -> None:
+        super().__init__()
+        self.layout, self.copies = layout, copies
+        self.to_columns = nn.Linear(width, layout.channels * copies) if layout.grids else None
+        self.to_loose = nn.Linear(width, layout.loose_size * copies) if layout.loose else None
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        """
+        :param x: (N, J, D)
+        :return: (N, size, copies)
+        """
+        out = x.new_empty(x.shape[0], self.layout.size, self.copies)
+        if self.to_columns is not None:
+            values = self.to_columns(x).unflatten(-1, (-1, self.copies))  # (N, J, channels, copies)
+            position = 0
+            for g in self.layout.grids:
+                part = values[:, :, position : position + g.channels]
+                part = part if g.column_major else part.transpose(1, 2)
+                out[:, g.start : g.start + g.size] = part.reshape(-1, g.size, self.copies)
+                position += g.channels
+        if self.to_loose is not None:
+            values = self.to_loose(x.mean(1)).unflatten(-1, (-1, self.copies))  # (N, loose, copies)
+            position = 0
+            for s in self.layout.loose:
+                out[:, s] = values[:, position : position + s.stop - s.start]
+                position += s.stop - s.start
+        return out
+
+
+class ObservationHead(nn.Module):
+    """A distribution of the next observation, given features and the observation before.
+
+    Bits: two logits each, one for going out and one for coming on. Codes and one-hots: a categorical.
+    Continuous values: a Gaussian over the change in symlog units, in units of the running size of such changes.
+
+    :param segments: what the observation's values are
+    :param layout: where its grids are
+    :param width: features a column
+    """
+
+    change_scale: th.Tensor
+
+    def __init__(self, segments: tuple[Segment, ...], layout: Layout, width: int) -> None:
+        super().__init__()
+        self.segments = segments
+        self.values = ColumnOutput(layout, width, copies=2)
+        self.codes = nn.ModuleDict(
+            {str(s.start): nn.Linear(width, _classes(s)) for s in segments if s.kind in ("code", "onehot")}
+        )
+        self.register_buffer("change_scale", th.ones(layout.size))
+
+    def update_scale(self, before: th.Tensor, after: th.Tensor, valid: th.Tensor, rate: float = 0.01) -> None:
+        """Track how far continuous values move in a step.
+
+        :param before: (N, V) observations
+        :param after: (N, V) the observations that followed
+        :param valid: (N,) 1 where both are real
+        """
+        with th.no_grad():
+            square = ((symlog(after) - symlog(before)) ** 2 * valid[:, None]).sum(0) / valid.sum().clamp(min=1.0)
+            self.change_scale.lerp_(square.sqrt().clamp(min=1e-4), rate)
+
+    def forward(self, features: th.Tensor, before: th.Tensor) -> dict[str, th.Tensor]:
+        """
+        :param features: (N, J, D)
+        :param before: (N, V)
+        :return: the distribution's parameters, for :meth:`loss` and :meth:`sample`
+        """
+        values = self.values(features)  # (N, V, 2)
+        pooled = features.mean(1)
+        parameters = {start: layer(pooled) for start, layer in self.codes.items()}
+        parameters["values"] = values
+        parameters["bits"] = th.where(before > 0.5, 2.0 - values[..., 0], values[..., 1] - 2.0)  # (N, V)
+        return parameters
+
+    def loss(self, parameters: dict[str, th.Tensor], before: th.Tensor, after: th.Tensor) -> th.Tensor:
+        """
+        :param before: (N, V)
+        :param after: (N, V) the observation to predict
+        :return: (N,) negative log-likelihood in nats
+        """
+        total = after.new_zeros(after.shape[0])
+        for s in self.segments:
+            target = after[:, s.slice]
+            if s.kind == "bits":
+                logits = parameters["bits"][:, s.slice]
+                total = total + F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+            elif s.kind == "continuous":
+                mean, log_std = self._gaussian(parameters, s)
+                change = (symlog(target) - symlog(before[:, s.slice])) / self.change_scale[s.slice]
+                error = (change - mean) / log_std.exp()
+                total = total + (0.5 * error**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+            else:
+                total = total + F.cross_entropy(parameters[str(s.start)], _to_class(s, target), reduction="none")
+        return total
+
+    def sample(self, parameters: dict[str, th.Tensor], before: th.Tensor, temperature: float = 1.0) -> th.Tensor:
+        """
+        :param before: (N, V)
+        :param temperature: of bits and Gaussians; 0 takes the most probable value. Codes and one-hots always vary.
+        :return: (N, V) a next observation
+        """
+        parts = []
+        for s in self.segments:
+            if s.kind == "bits":
+                logits = parameters["bits"][:, s.slice]
+                if temperature > 0:
+                    noise = th.rand_like(logits).clamp_(1e-6, 1 - 1e-6)
+                    logits = logits + temperature * th.logit(noise)
+                parts.append((logits > 0).to(logits.dtype))
+            elif s.kind == "continuous":
+                mean, log_std = self._gaussian(parameters, s)
+                change = mean + temperature * log_std.exp() * th.randn_like(mean)
+                parts.append(symexp(symlog(before[:, s.slice]) + change * self.change_scale[s.slice]))
+            else:
+                index = sample_categorical(log_unimix(parameters[str(s.start)], 0.0))
+                parts.append(_from_class(s, index))
+        return parts[0] if len(parts) == 1 else th.cat(parts, -1)
+
+    def _gaussian(self, parameters: dict[str, th.Tensor], s: Segment) -> tuple[th.Tensor, th.Tensor]:
+        mean, raw = parameters["values"][:, s.slice].unbind(-1)
+        return mean, -2.0 + 3.0 * th.tanh((raw + 1.0) / 3.0)  # log of a standard deviation between e^-5 and e
+
+
+def _classes(s: Segment) -> int:
+    return 2**s.size if s.kind == "code" else s.size
+
+
+def _powers(s: Segment, like: th.Tensor) -> th.Tensor:
+    return 2 ** th.arange(s.size, device=like.device)
+
+
+def _to_class(s: Segment, value: th.Tensor) -> th.Tensor:
+    if s.kind == "onehot":
+        return value.argmax(-1)
+    return (value.round().long() * _powers(s, value)).sum(-1)
+
+
+def _from_class(s: Segment, index: th.Tensor) -> th.Tensor:
+    if s.kind == "onehot":
+        return F.one_hot(index, s.size).float()
+    return (index[:, None] // _powers(s, index) % 2).float()

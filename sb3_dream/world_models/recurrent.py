@@ -1,0 +1,194 @@
+"""A world model in observation space: it predicts how the next observation differs from the last one.
+
+``h_t = RNN(h_{t-1}, [o_{t-1}, a_{t-1}])`` and ``p(o_t | h_t, o_{t-1}, a_{t-1})``. There is no decoder to squeeze a
+picture through and no KL term; where observations are low-dimensional, or a picture's bits, this learns the
+dynamics many times faster than categorical latents of the same size. In imagination the observation is sampled.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+from sb3_dream.nn.distributions import TwoHot, symlog
+from sb3_dream.nn.grid import Grid, GridNet, Layout
+from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
+from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
+from sb3_dream.world_models.observation_head import ObservationHead
+
+
+class RecurrentWorldModel(WorldModel):
+    """
+    :param observation_spec: vectors only; images need the ``rssm`` world model
+    :param action_spec: what the actions are
+    :param mask_size: number of action-mask bits, or None
+    :param width: features of a column (of the whole vector, where the observation has no grid)
+    :param depth: residual blocks in the predictor; the encoder and the outcome network have half as many
+    :param memory: recurrent units a column
+    :param cell: ``"gru"`` or ``"lstm"``
+    :param reward_bins: bins of the two-hot reward head
+    :param reward_weight: weight of the reward loss beside the observation's nats
+    :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
+    """
+
+    def __init__(
+        self,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
+        mask_size: int | None = None,
+        *,
+        width: int = 128,
+        depth: int = 4,
+        memory: int = 64,
+        cell: Literal["gru", "lstm"] = "gru",
+        reward_bins: int = 63,
+        reward_weight: float = 1.0,
+        temperature: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_spec, action_spec, mask_size, **kwargs)
+        if observation_spec.image_shapes:
+            raise ValueError("the 'recurrent' world model predicts vectors; for images take world_model='rssm'")
+        if cell not in ("gru", "lstm"):
+            raise ValueError(f"cell is 'gru' or 'lstm', not {cell!r}")
+        observed = observation_spec.layout
+        columns = observed.columns
+        action = Layout(action_spec.vector_size)
+        grids = (Grid(0, memory, columns, column_major=True),) if observed.grids else ()
+        remembered = Layout(memory * columns, grids)
+
+        self.hidden, self.columns, self.cell, self.temperature = memory, columns, cell, temperature
+        self.reward_weight = reward_weight
+        self.memory_size = memory * columns * (2 if cell == "lstm" else 1)
+        self.feature_layout = observed + remembered
+
+        self.encoder = GridNet(observed + action, width, max(1, depth // 2))
+        self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
+        self.predictor = GridNet(observed + action + remembered, width, depth)
+        self.observation_head = ObservationHead(observation_spec.segments, observed, width)
+        self.outcome_net = GridNet(observed + observed + action + remembered, width, max(1, depth // 2))
+        self.reward_bins = TwoHot(reward_bins)
+        self.reward_head = nn.Linear(width, reward_bins)
+        self.continue_head = nn.Linear(width, 1)
+        nn.init.zeros_(self.reward_head.weight)
+        nn.init.zeros_(self.reward_head.bias)
+        if mask_size is not None:
+            self.mask_net = GridNet(self.feature_layout, width, 1)
+            self.mask_head = nn.Linear(width * columns, mask_size)
+
+    def perceive(self, memory: th.Tensor, observation: Observation) -> State:
+        return State(memory, observation[VECTOR])
+
+    def remember(self, state: State, action: th.Tensor) -> th.Tensor:
+        inputs = self.encoder(th.cat((self._scale(state.percept), action), -1))  # (N, J, D)
+        _, carried = self.rnn(inputs.reshape(1, -1, inputs.shape[-1]), self._unpack(state.memory))
+        return self._pack(carried)
+
+    def imagine(self, memory: th.Tensor, state: State, action: th.Tensor) -> State:
+        parameters = self._predict(memory, state.percept, action)
+        return State(memory, self.observation_head.sample(parameters, state.percept, self.temperature))
+
+    def features(self, state: State) -> th.Tensor:
+        return th.cat((self._scale(state.percept), state.memory[:, : self.hidden * self.columns]), -1)
+
+    def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
+        reward, continues = self._outcome_logits(state.memory, previous.percept, action, state.percept)
+        return Outcome(self.reward_bins.decode(reward), th.sigmoid(continues))
+
+    def reconstruct(self, state: State) -> Observation:
+        return {VECTOR: state.percept}
+
+    def action_mask(self, state: State) -> th.Tensor | None:
+        if self.mask_size is None:
+            return None
+        return allowed_actions(self._mask_logits(self.features(state)), self.action_spec.choices)
+
+    def observe(self, sequences: Sequences) -> Observed:
+        observation, action = sequences.observation[VECTOR], sequences.action
+        batch, length = action.shape[:2]
+        memory = self._memories(observation, action, sequences.memory)  # (B, T, M)
+
+        def before(x: th.Tensor) -> th.Tensor:
+            return x[:, :-1].flatten(0, 1)  # (B * (T - 1), ...)
+
+        def after(x: th.Tensor) -> th.Tensor:
+            return x[:, 1:].flatten(0, 1)
+
+        old, new, acted, remembered = before(observation), after(observation), before(action), after(memory)
+        valid = after(sequences.valid)
+        self.observation_head.update_scale(old, new, valid)
+        nats = self.observation_head.loss(self._predict(remembered, old, acted), old, new)
+        reward_logits, continue_logits = self._outcome_logits(remembered, old, acted, new)
+        reward, terminated = after(sequences.reward), after(sequences.terminated)
+        reward_loss = self.reward_bins.loss(reward_logits, reward)
+        continue_loss = F.binary_cross_entropy_with_logits(continue_logits, 1 - terminated, reduction="none")
+        losses = {
+            "observation": masked_mean(nats, valid),
+            "reward": self.reward_weight * masked_mean(reward_loss, valid),
+            "continue": masked_mean(continue_loss, valid),
+        }
+        if sequences.mask is not None:
+            state = State(memory.flatten(0, 1), observation.flatten(0, 1))
+            logits = self._mask_logits(self.features(state)).unflatten(0, (batch, length))
+            mask_loss = F.binary_cross_entropy_with_logits(logits, sequences.mask, reduction="none").sum(-1)
+            losses["mask"] = masked_mean(mask_loss, sequences.valid * (1 - sequences.terminated))
+        with th.no_grad():
+            error = self.reward_bins.decode(reward_logits) - reward
+            metrics = {"reward_error": masked_mean(error.abs(), valid)}
+        return Observed(memory, observation, losses, metrics)
+
+    def _memories(self, observation: th.Tensor, action: th.Tensor, first: th.Tensor) -> th.Tensor:
+        """
+        :param observation: (B, T, V)
+        :param action: (B, T, A)
+        :param first: (B, M) memory before the first observation
+        :return: (B, T, M) memory before each observation
+        """
+        batch, length = action.shape[:2]
+        inputs = th.cat((self._scale(observation), action), -1)[:, :-1].flatten(0, 1)
+        encoded = self.encoder(inputs).unflatten(0, (batch, length - 1))  # (B, T - 1, J, D)
+        encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T - 1, B * J, D)
+        if self.cell == "gru":
+            outputs, _ = self.rnn(encoded, self._unpack(first))  # (T - 1, B * J, H)
+            rest = outputs.reshape(length - 1, batch, -1).transpose(0, 1)
+            return th.cat((first[:, None], rest), 1)
+        memories, carried = [first], self._unpack(first)
+        for row in encoded:  # nn.LSTM returns the cell state of its last step only
+            _, carried = self.rnn(row[None], carried)
+            memories.append(self._pack(carried))
+        return th.stack(memories, 1)
+
+    def _predict(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor) -> dict[str, th.Tensor]:
+        hidden = memory[:, : self.hidden * self.columns]
+        return self.observation_head(self.predictor(th.cat((self._scale(old), action, hidden), -1)), old)
+
+    def _outcome_logits(
+        self, memory: th.Tensor, old: th.Tensor, action: th.Tensor, new: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """Reward (N, bins) and continue (N,) logits of a step from ``old`` to ``new``."""
+        hidden = memory[:, : self.hidden * self.columns]
+        pooled = self.outcome_net(th.cat((self._scale(old), self._scale(new), action, hidden), -1)).mean(1)
+        return self.reward_head(pooled), self.continue_head(pooled).squeeze(-1)
+
+    def _mask_logits(self, features: th.Tensor) -> th.Tensor:
+        return self.mask_head(self.mask_net(features).flatten(1))
+
+    def _scale(self, observation: th.Tensor) -> th.Tensor:
+        return symlog(observation) if self._continuous else observation
+
+    @property
+    def _continuous(self) -> bool:
+        return any(segment.kind == "continuous" for segment in self.observation_spec.segments)
+
+    def _unpack(self, memory: th.Tensor) -> Any:
+        """(N, M) to what ``nn.GRU`` or ``nn.LSTM`` carries, (1, N * J, H) each."""
+        parts = memory.reshape(memory.shape[0], -1, self.columns, self.hidden)
+        carried = [part.reshape(1, -1, self.hidden).contiguous() for part in parts.unbind(1)]
+        return tuple(carried) if self.cell == "lstm" else carried[0]
+
+    def _pack(self, carried: Any) -> th.Tensor:
+        parts = carried if self.cell == "lstm" else (carried,)
+        return th.cat([part.reshape(-1, self.columns * self.hidden) for part in parts], -1)
