@@ -29,7 +29,9 @@ def ensure_registered(env_id: str) -> bool:
     from importlib.metadata import entry_points
 
     for entry_point in entry_points(group="gymnasium.envs"):
-        entry_point.load()
+        announced = entry_point.load()
+        if callable(announced):
+            announced()
     return env_id in gym.registry
 
 

@@ -16,8 +16,16 @@ __all__ = ["Outcome", "Snapshot", "TetrisEnv", "TetrisVecEnv", "register_envs"]
 
 
 def register_envs() -> None:
-    """Register ``TetrisDirect-v0`` and ``TetrisPlacement-v0`` with Gymnasium, once."""
-    for env_id, action_mode in (("TetrisDirect-v0", "direct"), ("TetrisPlacement-v0", "placement")):
+    """
+    Register ``TetrisDirect-v0`` and ``TetrisPlacement-v0`` with Gymnasium, once, and both with the reward of lines only
+    under names of their own, by which logs and hyperparameter files tell the two tasks apart.
+    """
+    for env_id, action_mode, reward_mode in (
+        ("TetrisDirect-v0", "direct", "standard"),
+        ("TetrisPlacement-v0", "placement", "standard"),
+        ("TetrisDirectLines-v0", "direct", "lines_only"),
+        ("TetrisPlacementLines-v0", "placement", "lines_only"),
+    ):
         if env_id not in gym.registry:
             gym.register(
                 env_id,
@@ -27,7 +35,7 @@ def register_envs() -> None:
                 # The environment itself refuses what these wrappers look for, without their cost in every step.
                 order_enforce=False,
                 disable_env_checker=True,
-                kwargs={"action_mode": action_mode},
+                kwargs={"action_mode": action_mode, "reward_mode": reward_mode},
             )
 
 
