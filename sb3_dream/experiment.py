@@ -1,0 +1,274 @@
+"""RL Zoo's experiment, with masks in evaluations, clear errors, and nothing lost when it is stopped."""
+
+import argparse
+import inspect
+import json
+import shlex
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import partialmethod
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import optuna
+from rl_zoo3 import exp_manager
+from rl_zoo3.callbacks import TrialEvalCallback
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_dream.errors import CommandError, one_line
+from sb3_dream.evaluation import MaskedEvalCallback
+from sb3_dream.replaced import replaced
+
+ARGUMENTS_FILE = "arguments.json"
+BUFFER_FILE = "replay_buffer.pkl"
+#: Hyperparameters that RL Zoo turns into others before the algorithm is built.
+_ZOO_KEYS = ("noise_type", "noise_std")
+
+
+class StopSignal:
+    """
+    Turns the first Ctrl-C or termination signal into ``KeyboardInterrupt``, and the later ones into patience,
+    so that what the first one makes the program save is saved whole.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            print("Already stopping: saving first.", flush=True)
+            return
+        self.received = True
+        raise KeyboardInterrupt
+
+
+class MaskedTrialEvalCallback(TrialEvalCallback, MaskedEvalCallback):
+    """The evaluation of a trial, with masks: the order of the bases puts them under the trial's report."""
+
+
+class Experiment(ExperimentManager):
+    """
+    RL Zoo's experiment manager for our command line; ``rl_zoo3.train.train`` builds and drives it.
+
+    :param args: all arguments of ``rl_zoo3.train``, as parsed
+    :param algo: name of the algorithm
+    :param env_id: Gymnasium's id
+    :param log_folder: where the folders of runs are
+    :param arguments: the command's own arguments, kept with the run so that it can be resumed
+    :param stop: tells whether the user stopped the command
+    :param resume: the folder of a stopped run to go on with, or None for a new run
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        algo: str,
+        env_id: str,
+        log_folder: str,
+        *rest: Any,
+        arguments: list[str],
+        stop: StopSignal,
+        resume: Path | None = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(args, algo, env_id, log_folder, *rest, **keywords)
+        self._arguments = arguments
+        self._stop = stop
+        self._resume = resume
+        self._failures: Counter[str] = Counter()
+        if resume is not None:
+            self.save_path = str(resume)
+            self.params_path = f"{resume}/{self.env_name}"
+
+    # --- setting up ---
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        try:
+            return super().setup_experiment()
+        except CommandError:
+            self._remove_empty_run()
+            raise
+        except (TypeError, ValueError, AssertionError, AttributeError, ImportError, KeyError) as error:
+            self._remove_empty_run()
+            raise CommandError(f"cannot set up {self.algo} on {self.env_name}: {one_line(error)}") from error
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.trial_id == 0 and self.storage and self.study_name:  # RL Zoo takes number 0 for none
+            trial = self.load_trial(self.storage, self.study_name, 0)
+            self.custom_hyperparams = {**trial, **(self.custom_hyperparams or {})}
+        hyperparams, saved = super().read_hyperparameters()
+        if self._resume is not None:
+            kwargs = hyperparams.get("monitor_kwargs", {})
+            kwargs = eval(kwargs) if isinstance(kwargs, str) else kwargs  # the file's own convention, as in RL Zoo
+            hyperparams["monitor_kwargs"] = {**kwargs, "override_existing": False}
+        return hyperparams, saved
+
+    def _preprocess_hyperparams(
+        self, hyperparams: dict[str, Any]
+    ) -> tuple[dict[str, Any], Callable | None, list[BaseCallback], Callable | None]:
+        prepared = super()._preprocess_hyperparams(hyperparams)
+        known = set(inspect.signature(ALGOS[self.algo]).parameters) | set(_ZOO_KEYS)
+        unknown = sorted(set(prepared[0]) - known)
+        if unknown:
+            raise CommandError(
+                f"{self.algo} has no hyperparameter '{unknown[0]}' (from {self.config} or -params); "
+                f"known: {', '.join(sorted(known - {'env', 'self'}))}"
+            )
+        return prepared
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        try:
+            return super().create_envs(n_envs, eval_env, no_log)
+        except (gym.error.Error, TypeError, ValueError, ImportError) as error:
+            given = self.eval_env_kwargs if eval_env else self.env_kwargs
+            with_what = f" with {given}" if given else ""
+            raise CommandError(f"cannot create {self.env_name}{with_what}: {one_line(error)}") from error
+
+    def create_callbacks(self) -> None:
+        with replaced(exp_manager, EvalCallback=MaskedEvalCallback):
+            super().create_callbacks()
+        if self._resume is not None:
+            for callback in self.callbacks:
+                if isinstance(callback, EvalCallback):
+                    _continue_evaluations(callback, self._resume / "evaluations.npz")
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        try:
+            return super()._load_pretrained_agent(hyperparams, env)
+        except Exception as error:  # whatever unpickling a wrong file may raise
+            raise CommandError(
+                f"cannot load {self.trained_agent} as a {self.algo} model for {self.env_name}: {one_line(error)}"
+            ) from error
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        if self._resume is None:
+            super()._save_config(saved_hyperparams)
+            seeded = self._arguments if "--seed" in self._arguments else [*self._arguments, "--seed", str(self.seed)]
+            (Path(self.params_path) / ARGUMENTS_FILE).write_text(json.dumps(seeded))
+
+    def _remove_empty_run(self) -> None:
+        """RL Zoo's other commands look into the newest folder of a run, which must not be one without a model."""
+        if self._resume is None:
+            shutil.rmtree(self.save_path, ignore_errors=True)
+
+    # --- training ---
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        if self._resume is not None:
+            left = self.n_timesteps - model.num_timesteps
+            print(f"Going on after {model.num_timesteps} of {self.n_timesteps} steps")
+            self.n_timesteps = max(left, 0)
+        algorithm = type(model)
+        go_on = partialmethod(algorithm.learn, reset_num_timesteps=self._resume is None)
+        try:
+            with replaced(algorithm, learn=go_on):
+                super().learn(model)
+        except Exception as error:
+            self._save(model, with_buffer=True)
+            print(f"Training failed; what was learned is kept. To go on: {self.resume_command}")
+            if isinstance(error, OSError):
+                raise CommandError(f"training stopped: {one_line(error)}", status=1) from error
+            raise
+
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        self._save(model, with_buffer=self.save_replay_buffer or self._stop.received)
+        if self._stop.received:
+            print(f"Stopped after {model.num_timesteps} steps. To go on: {self.resume_command}")
+        elif not self.save_replay_buffer:
+            (Path(self.save_path) / BUFFER_FILE).unlink(missing_ok=True)  # of an earlier stop, now outdated
+
+    @property
+    def resume_command(self) -> str:
+        """:return: the command that goes on with this run"""
+        return f"python -m sb3_dream train --resume {shlex.quote(self.save_path)}"
+
+    def _save(self, model: BaseAlgorithm, with_buffer: bool) -> None:
+        """Save into the run's folder; where that fails (a full disk), into a temporary folder rather than nowhere."""
+        try:
+            self._write(model, Path(self.save_path), with_buffer)
+        except OSError as error:
+            rescue = Path(tempfile.mkdtemp(prefix=f"{self.algo}-{self.env_name}-"))
+            self._write(model, rescue, with_buffer)
+            raise CommandError(
+                f"cannot save into {self.save_path}: {one_line(error)}; the model is in {rescue}: "
+                f"free some space, move its files into {self.save_path}, then go on with {self.resume_command}",
+                status=1,
+            ) from error
+
+    def _write(self, model: BaseAlgorithm, target: Path, with_buffer: bool) -> None:
+        """Write all files beside their places first, so that a failure leaves the last good ones whole."""
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=target) as folder:
+            aside = Path(folder)
+            model.save(aside / f"{self.env_name}.zip")
+            if with_buffer and isinstance(model, OffPolicyAlgorithm):
+                model.save_replay_buffer(aside / BUFFER_FILE)
+            normalizer = model.get_vec_normalize_env()
+            if normalizer is not None:
+                (aside / self.env_name).mkdir()
+                normalizer.save(str(aside / self.env_name / "vecnormalize.pkl"))
+            for written in [path for path in aside.rglob("*") if path.is_file()]:
+                place = target / written.relative_to(aside)
+                place.parent.mkdir(exist_ok=True)
+                written.replace(place)
+        print(f"Saved to {target}")
+
+    # --- searching for hyperparameters ---
+
+    def objective(self, trial: optuna.Trial) -> float:
+        try:
+            return super().objective(trial)
+        except optuna.TrialPruned as pruned:
+            if pruned.__cause__ is not None:  # RL Zoo calls a trial that raised an error pruned, too
+                reason = one_line(pruned.__cause__)
+                trial.set_user_attr("error", reason)
+                self._failures[reason] += 1
+                print(f"Trial {trial.number} FAILED, although it is listed as pruned: {reason}")
+            raise
+
+    def hyperparameters_optimization(self) -> None:
+        with replaced(exp_manager, TrialEvalCallback=MaskedTrialEvalCallback):
+            try:
+                super().hyperparameters_optimization()
+            except ValueError as error:  # optuna has no best trial while none is complete
+                raise CommandError(f"no trial was completed: {one_line(error)}{self._failure_report()}", 1) from error
+            finally:
+                self._remove_empty_run()
+        if self._failures:
+            print(f"Of these, {self._failures.total()} ended in an error, not by the pruner:{self._failure_report()}")
+
+    def _failure_report(self) -> str:
+        return "".join(f"\n  {count} x {reason}" for reason, count in self._failures.most_common())
+
+
+def _continue_evaluations(callback: EvalCallback, path: Path) -> None:
+    """Give a callback the evaluations that an earlier part of the run wrote, so that it appends to them."""
+    if not path.is_file():
+        return
+    with np.load(path) as log:
+        callback.evaluations_timesteps = log["timesteps"].tolist()
+        callback.evaluations_results = log["results"].tolist()
+        callback.evaluations_length = log["ep_lengths"].tolist()
+        if "successes" in log:
+            callback.evaluations_successes = log["successes"].tolist()
+    callback.best_mean_reward = float(np.max(np.mean(callback.evaluations_results, axis=1)))

@@ -1,0 +1,122 @@
+"""DREAM and MaskablePPO in RL Zoo: registration, search spaces, hyperparameter files, environments."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import optuna
+import rl_zoo3
+import yaml
+from rl_zoo3 import hyperparams_opt
+from rl_zoo3.utils import ALGOS
+from sb3_contrib import MaskablePPO
+
+from sb3_dream.dream import DREAM
+from sb3_dream.environments import ensure_registered
+from sb3_dream.errors import CommandError, one_line
+
+_PACKAGE = Path(__file__).resolve().parent
+_ZOO_CONFIGS = Path(rl_zoo3.__file__).parent / "hyperparams"
+
+
+def register() -> None:
+    """Give RL Zoo the algorithms that it lacks, and Gymnasium the environments. Calling it again changes nothing."""
+    importlib.import_module("tetris_gym")
+    ALGOS.update(dream=DREAM, ppo_mask=MaskablePPO)
+    hyperparams_opt.HYPERPARAMS_SAMPLER.update(dream=sample_dream, ppo_mask=hyperparams_opt.sample_ppo_params)
+    hyperparams_opt.HYPERPARAMS_CONVERTER.update(dream=convert_dream, ppo_mask=hyperparams_opt.convert_onpolicy_params)
+
+
+def sample_dream(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """
+    Draw hyperparameters for DREAM, in the form that all of RL Zoo's samplers have.
+
+    :param trial: what remembers the draws
+    :param n_actions: number of action dimensions; not needed here
+    :param n_envs: number of training environments; not needed here
+    :param additional_args: for replay buffers with goals; not needed here
+    :return: keyword arguments of ``DREAM``
+    """
+    trial.suggest_float("one_minus_gamma", 0.001, 0.05, log=True)
+    return convert_dream(trial.params)
+
+
+def convert_dream(params: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param params: what a trial stored
+    :return: the keyword arguments of ``DREAM`` that they stand for
+    """
+    params = dict(params)
+    return {"gamma": 1 - params.pop("one_minus_gamma"), **params}
+
+
+def check_algorithm(algo: str) -> None:
+    """
+    :param algo: a name as the command line takes it
+    :raises CommandError: if no algorithm has it
+    """
+    if algo not in ALGOS:
+        raise CommandError(f"unknown algorithm '{algo}'{_suggestion(algo, ALGOS)}; known: {', '.join(sorted(ALGOS))}")
+
+
+def check_environment(env_id: str, packages: Iterable[str] = ()) -> None:
+    """
+    Make sure that Gymnasium knows an environment, looking into installed packages if need be.
+
+    :param env_id: Gymnasium's id
+    :param packages: modules that register environments when they are imported
+    :raises CommandError: if a package cannot be imported or nothing registers the id
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise CommandError(f"cannot import '{package}', given with --gym-packages: {error}") from error
+    if not ensure_registered(env_id):
+        raise CommandError(f"unknown environment '{env_id}'{_suggestion(env_id, gym.registry)}")
+
+
+def config_file(algo: str, env_id: str) -> Path:
+    """
+    Where the hyperparameters of an algorithm for an environment are.
+
+    :param algo: a known algorithm
+    :param env_id: a known environment
+    :return: this package's file if it names the environment, else RL Zoo's if that does, else the one with a default
+    :raises CommandError: if there is none of them
+    """
+    files = [path for path in (_own_configs() / f"{algo}.yml", _ZOO_CONFIGS / f"{algo}.yml") if path.is_file()]
+    for key in (env_id, "default"):
+        for path in files:
+            if key in read_config(path):
+                return path
+    raise CommandError(f"no hyperparameters for {algo} on {env_id}: give a file that has them with -conf FILE.yml")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """
+    :param path: a YAML file with an entry for each environment
+    :return: its entries
+    :raises CommandError: if it cannot be read or is something else
+    """
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CommandError(f"cannot read the hyperparameters in {path}: {one_line(error)}") from error
+    if not isinstance(entries, dict):
+        raise CommandError(f"{path} must hold a mapping from environments to hyperparameters")
+    return entries
+
+
+def _own_configs() -> Path:
+    """:return: the folder ``zoo_configs``: in the package when installed from a wheel, beside it in a checkout"""
+    installed = _PACKAGE / "zoo_configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "zoo_configs"
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
