@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from tetris_gym import engine, kernels
+from tetris_gym import engine, kernels, placements
 from tetris_gym.env import Snapshot, TetrisEnv
 from tetris_gym.rewards import CUSTOM
 from tetris_gym.settings import Settings, whole_number
@@ -34,7 +34,7 @@ class GameBatch:
         self.settings = settings
         self.direct = settings.action_mode == "direct"
         self.games = engine.new_games(self.num_envs, settings.difficulty, settings.gravity_interval)
-        self.resting = kernels.new_resting_places(0 if self.direct else self.num_envs)
+        self.resting = placements.new_resting_places(0 if self.direct else self.num_envs)
         self.generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
         self.everyone: Indices = np.arange(self.num_envs)
         self._flat_size = settings.flat_size if settings.obs_type == "flat" else 0
@@ -63,6 +63,8 @@ class GameBatch:
         drawn = [self.generators[i].bit_generator.random_raw() for i in chosen.tolist()]
         bits = np.array(drawn, dtype=np.uint64).view(np.int64)
         kernels.reset_games(self.games, chosen, bits, self._observations)
+        if not self.direct:
+            kernels.mask_placements(self.games, self.resting, chosen, self.masks)
 
     def step(self, actions: Any, skip: NDArray[np.bool_] | None = None) -> Indices:
         """
@@ -76,8 +78,7 @@ class GameBatch:
         :raises ResetNeeded: if a game has not begun, or is over
         """
         self._observations = self._new_observations()
-        count = kernels.step_games(
-            self.games,
+        arguments = (
             self._as_actions(actions),
             self._nobody if skip is None else skip,
             self.settings.reward_code,
@@ -86,8 +87,12 @@ class GameBatch:
             self.rewards,
             self.terminated,
             self.truncated,
-            self._changed,
         )
+        if self.direct:
+            count = kernels.step_games(self.games, *arguments, self._changed)
+        else:
+            self.masks = self._new_masks()
+            count = kernels.step_placements(self.games, self.resting, *arguments, self.masks, self._changed)
         if count < 0:
             self._refuse(count, actions)
         if self.settings.reward_code == CUSTOM:
@@ -116,6 +121,8 @@ class GameBatch:
         """
         :return: see :meth:`TetrisEnv.action_masks`, shape (num_envs, actions)
         """
+        if not self.direct:
+            return self.masks.copy()
         masks = np.empty((self.num_envs, self.settings.num_actions), dtype=np.bool_)
         kernels.mask_actions(self.games, masks)
         return masks
@@ -144,6 +151,15 @@ class GameBatch:
             raise ValueError(f"set_state() expects {self.num_envs} snapshots, got {len(states)}.")
         for i, state in enumerate(states):
             self.env(i).set_state(state)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Find out anew what depends on the games, after one of them was changed from outside."""
+        self._observations = self._new_observations()
+        kernels.observe_flat(self.games, self._observations)
+        if not self.direct:
+            self.masks = self._new_masks()
+            kernels.mask_placements(self.games, self.resting, self.everyone, self.masks)
 
     def close(self) -> None:
         """Close the windows of the games."""

@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from tetris_gym import engine, kernels
+from tetris_gym import engine, kernels, placements
 from tetris_gym.engine import Outcome
-from tetris_gym.infos import idle_info, read_infos
+from tetris_gym.infos import NOTHING_HAPPENED, read_infos
 from tetris_gym.rendering import Scene, TetrisRenderer
 from tetris_gym.rewards import CUSTOM, RewardMode
 from tetris_gym.views import new_painter, observe_dicts, observe_picture, read_scene
@@ -91,7 +91,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         self._direct = settings.action_mode == "direct"
         self._flat_size = settings.flat_size if settings.obs_type == "flat" else 0
         self._reward_code = settings.reward_code
-        self._resting = kernels.new_resting_places(1)
+        self._resting = placements.new_resting_places(1)
         self._idle_info: dict[str, Any] = {}
         self._renderer: TetrisRenderer | None = None
         self._painter = new_painter() if settings.obs_type == "rgb" else None
@@ -179,10 +179,16 @@ class TetrisEnv(gym.Env[Any, Any]):
         """
         if type(action) is not int:
             action = self._as_action(action)
-        if not self._direct:
-            return self._place(action)
         observation: Any = np.empty(self._flat_size, np.float32)
-        flags, reward = kernels.step_game(self._game, action, self._reward_code, observation)
+        try:
+            if self._direct:
+                flags, reward = kernels.step_game(self._game, action, self._reward_code, observation)
+            else:
+                flags, reward = kernels.step_placement(
+                    self._game, self._resting[0], action, self._reward_code, observation
+                )
+        except OverflowError:  # compiled code knows no such integer
+            flags = kernels.NO_SUCH_ACTION
         if flags == 0:
             info = self._idle_info.copy()
         elif flags > 0:
@@ -206,7 +212,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         if self._direct:
             kernels.mask_actions(self._games, masks)
         else:
-            kernels.mask_placements(self._games, self._resting, masks)
+            kernels.mask_placements(self._games, self._resting, _THIS, masks)
         return masks[0]
 
     def render(self) -> Any:
@@ -247,9 +253,7 @@ class TetrisEnv(gym.Env[Any, Any]):
             raise TypeError(f"set_state() expects what get_state() returned, got {type(state).__name__}.")
         self.np_random.bit_generator.state = state.generator
         self._game[:] = state.game
-        self._idle_info = idle_info(read_infos(self._games)[0])
-        if not self._direct:
-            self.action_masks()
+        self._read_info()
 
     def outcome(self) -> Outcome:
         """
@@ -267,16 +271,13 @@ class TetrisEnv(gym.Env[Any, Any]):
 
     # Parts of a step
 
-    def _place(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        raise NotImplementedError
-
     def _read_info(self) -> dict[str, Any]:
         """The info of a step on which something happened."""
         info = read_infos(self._games)[0]
-        self._idle_info = idle_info(info)
+        self._idle_info = {**info, **NOTHING_HAPPENED}
         if not self._direct:
             info["action_mask"] = self.action_masks()
-            info["invalid_action"] = self._game[engine.INVALID] == 1
+            info["invalid_action"] = bool(self._game[engine.INVALID])
         return info
 
     def _observe(self) -> Any:

@@ -24,6 +24,9 @@ INFO_TYPES: Final[dict[str, type]] = {
     "game_over": bool,
 }
 
+#: What the info of a step on which nothing happens has in place of the previous one's.
+NOTHING_HAPPENED: Final[dict[str, Any]] = {"lines_cleared": 0, "piece_placed": False}
+
 
 def read_infos(games: Game) -> list[dict[str, Any]]:
     """
@@ -59,14 +62,6 @@ def read_infos(games: Game) -> list[dict[str, Any]]:
             game_over,
         ) in games[:, INFO_COLUMNS].tolist()
     ]
-
-
-def idle_info(info: dict[str, Any]) -> dict[str, Any]:
-    """
-    :param info: the info of a step
-    :return: that of a next step on which nothing happens
-    """
-    return {**info, "lines_cleared": 0, "piece_placed": False}
 
 
 def read_info_arrays(games: Game) -> dict[str, NDArray[Any]]:

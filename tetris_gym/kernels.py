@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from tetris_gym import engine, rewards
+import numpy as np
+
+from tetris_gym import engine, placements, rewards
 from tetris_gym.compiling import compiled, entry_point
 from tetris_gym.engine import GAME_OVER, NUM_ACTIONS, PIECE_PLACED, RUNNING, SCORE, STEPS, read_outcome
 from tetris_gym.observations import write_dict, write_flat
 from tetris_gym.pieces import CELLS, NO_PIECE
+from tetris_gym.placements import NUM_PLACEMENTS, SEARCH_ROWS
 
 # What a step returns to Python: a sum of these flags, or one of the two errors.
 CHANGED: Final = 1  #: the info differs from that of a step that did nothing
@@ -45,6 +48,19 @@ def step_game(game, action, reward_mode, observation):  # type: ignore[no-untype
     if game[PIECE_PLACED] != 0 or game[SCORE] != score or game[GAME_OVER] != 0:
         flags = CHANGED | (OVER if game[GAME_OVER] != 0 else 0)
     return flags, _reward(game, reward_mode)
+
+
+@entry_point
+def step_placement(game, resting, action, reward_mode, observation):  # type: ignore[no-untyped-def]
+    """Play one placement among the resting places that :func:`mask_placements` has found: see :func:`step_game`."""
+    if action < 0 or action >= NUM_PLACEMENTS:
+        return NO_SUCH_ACTION, 0.0
+    if game[RUNNING] == 0:
+        return NOT_RUNNING, 0.0
+    placements.place(game, resting, action)
+    if observation.size > 0:
+        write_flat(game, observation)
+    return CHANGED | (OVER if game[GAME_OVER] != 0 else 0), _reward(game, reward_mode)
 
 
 @entry_point
@@ -88,10 +104,55 @@ def step_games(games, actions, skip, reward_mode, max_steps, observations, rewar
 
 
 @entry_point
+def step_placements(games, resting, actions, skip, reward_mode, max_steps, observations, rewards_out, terminated, truncated, masks, changed):  # type: ignore[no-untyped-def]
+    """Like :func:`step_games` for placements; also writes the next resting places and masks."""
+    for i in range(actions.size):
+        if not skip[i]:
+            if actions[i] < 0 or actions[i] >= NUM_PLACEMENTS:
+                return NO_SUCH_ACTION - 2 * i
+            if games[i, RUNNING] == 0:
+                return NOT_RUNNING - 2 * i
+    search = np.empty((2, SEARCH_ROWS), dtype=np.int64)
+    count = 0
+    for i in range(actions.size):
+        if skip[i]:
+            continue
+        game = games[i]
+        placements.place(game, resting[i], actions[i])
+        rewards_out[i] = _reward(game, reward_mode)
+        terminated[i] = game[GAME_OVER] != 0
+        truncated[i] = game[STEPS] >= max_steps
+        if observations.size > 0:
+            write_flat(game, observations[i])
+        placements.find_resting_places(game, resting[i], search)
+        placements.write_mask(game, resting[i], masks[i])
+        changed[count] = i
+        count += 1
+    return count
+
+
+@entry_point
+def mask_placements(games, resting, chosen, masks):  # type: ignore[no-untyped-def]
+    """Write the resting places and masks of the chosen games."""
+    search = np.empty((2, SEARCH_ROWS), dtype=np.int64)
+    for i in chosen:
+        placements.find_resting_places(games[i], resting[i], search)
+        placements.write_mask(games[i], resting[i], masks[i])
+
+
+@entry_point
 def mask_actions(games, masks):  # type: ignore[no-untyped-def]
     """Write which primitive actions would change something, for each game."""
     for i in range(masks.shape[0]):
         engine.useful_actions(games[i], masks[i])
+
+
+@entry_point
+def observe_flat(games, observations):  # type: ignore[no-untyped-def]
+    """Write the flat observation of each game."""
+    if observations.size > 0:
+        for i in range(games.shape[0]):
+            write_flat(games[i], observations[i])
 
 
 @entry_point
@@ -117,7 +178,3 @@ def describe_game(game, coming, cells):  # type: ignore[no-untyped-def]
             cells[1, i, 0] = row + landing
             cells[0, i, 1] = cells[1, i, 1] = column + x
 
-
-def new_resting_places(count):
-    import numpy as np
-    return np.zeros((count, 20), dtype=np.int64)

@@ -16,10 +16,11 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from tetris_gym import engine
 from tetris_gym.batch import GameBatch, Indices
 from tetris_gym.env import Snapshot, TetrisEnv
-from tetris_gym.infos import idle_info, read_infos
+from tetris_gym.infos import NOTHING_HAPPENED, read_infos
 from tetris_gym.rewards import RewardMode
 from tetris_gym.settings import ActionMode, ObsType, Settings
 
+_IDLE: dict[str, Any] = {**NOTHING_HAPPENED, "TimeLimit.truncated": False}
 _NOT_THROUGH_ENV_METHOD = ("step", "reset", "close")
 
 
@@ -89,8 +90,9 @@ class TetrisVecEnv(VecEnv):
         changed = batch.step(self._actions)
         self._returns += batch.rewards
         changed_infos = self._renew_infos(changed)
-        infos = [info.copy() for info in self._idle_infos]
+        infos = [info.copy() for info in self._idle_infos] if batch.direct else changed_infos
         for i, info in zip(changed.tolist(), changed_infos, strict=True):
+            info["TimeLimit.truncated"] = False
             infos[i] = info
         dones = batch.terminated | batch.truncated
         rewards = batch.rewards.astype(np.float32)
@@ -101,10 +103,17 @@ class TetrisVecEnv(VecEnv):
 
     def _renew_infos(self, changed: Indices) -> list[dict[str, Any]]:
         """The infos of games on whose last step something happened."""
-        infos = read_infos(self._batch.games[changed])
-        for i, info in zip(changed.tolist(), infos, strict=True):
-            info["TimeLimit.truncated"] = False
-            self._idle_infos[i] = idle_info(info)
+        batch = self._batch
+        games = batch.games[changed]
+        infos = read_infos(games)
+        if batch.direct:
+            for i, info in zip(changed.tolist(), infos, strict=True):
+                self._idle_infos[i] = {**info, **_IDLE}
+        else:
+            invalid = (games[:, engine.INVALID] == 1).tolist()
+            for i, info, invalid_action in zip(changed.tolist(), infos, invalid, strict=True):
+                info["action_mask"] = batch.masks[i]
+                info["invalid_action"] = invalid_action
         return infos
 
     def _finish(self, done: Indices, infos: list[dict[str, Any]]) -> None:
@@ -114,12 +123,13 @@ class TetrisVecEnv(VecEnv):
         for i in done.tolist():
             infos[i]["TimeLimit.truncated"] = not batch.terminated[i]
             infos[i]["terminal_observation"] = batch.observation(i)
+            if not batch.direct:
+                infos[i]["action_mask"] = infos[i]["action_mask"].copy()  # the next episode's takes its place
             length = int(batch.games[i, engine.STEPS])
             infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": seconds}
         self._returns[done] = 0.0
         batch.reset(done)
         for i, info in zip(done.tolist(), self._renew_infos(done), strict=True):
-            del info["TimeLimit.truncated"]
             self.reset_infos[i] = info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -157,6 +167,7 @@ class TetrisVecEnv(VecEnv):
         chosen = list(self._get_indices(indices))
         results = [getattr(self._batch.env(i), method_name)(*method_args, **method_kwargs) for i in chosen]
         if method_name == "set_state":
+            self._batch.refresh()
             self._renew_infos(np.array(chosen))
         return results
 

@@ -77,7 +77,7 @@ def observe_dicts(games: Game) -> dict[str, NDArray[Any]]:
     :return: their "dict" observations as arrays, n rows each
     """
     count = len(games)
-    stacks = np.empty((count, NUM_CELLS), dtype=np.float32)
+    stacks = np.empty((count, NUM_CELLS), dtype=np.int8)
     falling_pieces = np.empty_like(stacks)
     numbers = np.empty((count, 3 + PREVIEW_SIZE), dtype=np.int64)
     observe_dict(games, stacks, falling_pieces, numbers)
