@@ -12,6 +12,9 @@ from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+Codes = NDArray[np.uint32]  # a colour as one number, 0xRRGGBB
+
+_TRANSPARENT = 255  # the palette index that leaves a pixel of a GIF as it was
 
 
 class _Encoder(Protocol):
@@ -42,14 +45,14 @@ class _Mp4:
 
 
 class _Gif:
-    """A frame that stays is stored once with its duration; of one that changes, only the rectangle that did."""
+    """A frame that stays is stored once with its duration; of one that changes, only the pixels that did."""
 
     def __init__(self, path: Path, fps: float, shape: tuple[int, ...]) -> None:
         self._fps = fps
         self._shown = 0  # frames until the end of the pending one
         self._clock = 0  # end of the last written one, in GIF's hundredths of a second
-        self._previous: Pixels | None = None
-        self._pending: Pixels | None = None
+        self._previous: Codes | None = None
+        self._pending: Codes | None = None
         self._file: IO[bytes] = path.open("wb")
         height, width = shape[:2]
         # version, screen size, no common palette, and the extension that repeats for ever
@@ -57,9 +60,11 @@ class _Gif:
         self._file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
 
     def add(self, frame: Pixels, repeat: int) -> None:
-        if self._pending is None or not np.array_equal(frame, self._pending):
+        red, green, blue = (frame[..., i].astype(np.uint32) for i in range(3))
+        codes: Codes = np.asarray(red << 16 | green << 8 | blue, dtype=np.uint32)
+        if self._pending is None or not np.array_equal(codes, self._pending):
             self._write_pending()
-            self._pending = frame.copy()
+            self._pending = codes
         self._shown += repeat
 
     def close(self) -> None:
@@ -75,20 +80,48 @@ class _Gif:
             max(2, end - self._clock),
             max(self._clock + 2, end),
         )  # viewers slow down what is shorter
-        top, left, bottom, right = 0, 0, *self._pending.shape[:2]
+        changed = np.ones(self._pending.shape, dtype=np.bool_)
         if self._previous is not None:
-            changed = (self._pending != self._previous).any(2)
-            rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-            top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
-        self._write_image(self._pending[top:bottom, left:right], (left, top), duration)
+            changed = self._pending != self._previous
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        area = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        self._write_image(self._pending[area], changed[area], (int(columns[0]), int(rows[0])), duration)
         self._previous = self._pending
 
-    def _write_image(self, pixels: Pixels, offset: tuple[int, int], duration: int) -> None:
+    def _write_image(self, codes: Codes, changed: NDArray[np.bool_], offset: tuple[int, int], duration: int) -> None:
         from PIL import GifImagePlugin, Image
 
-        image = Image.fromarray(pixels).quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        for chunk in GifImagePlugin.getdata(image, offset, duration=10 * duration, include_color_table=True):
+        indices = np.full(changed.shape, _TRANSPARENT, dtype=np.uint8)
+        indices[changed], palette = _quantize(codes[changed])
+        image = Image.fromarray(indices).convert("P")
+        image.putpalette(palette.tobytes())
+        for chunk in GifImagePlugin.getdata(
+            image, offset, duration=10 * duration, disposal=1, transparency=_TRANSPARENT, include_color_table=True
+        ):
             self._file.write(chunk)
+
+
+def _quantize(codes: Codes) -> tuple[Pixels, Pixels]:
+    """
+    :param codes: colours, shape ``(n,)``
+    :return: their indices in a palette, shape ``(n,)``, and the palette, shape ``(256, 3)``, its last entry unused;
+        exact where 255 colours suffice, as they mostly do for what changes from one frame to the next
+    """
+    from PIL import Image
+
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    codes, which, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    distinct = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.uint8)
+    if len(distinct) < 256:
+        palette[: len(distinct)] = distinct
+        return which.astype(np.uint8), palette
+    # large areas count by the root of their size, or they would take the palette from small ones of another colour
+    weights = np.ceil(np.sqrt(counts)).astype(np.int64)
+    sample = Image.fromarray(np.repeat(distinct, weights, axis=0)[None])
+    sample = sample.quantize(255, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    found = np.array(sample.getpalette(), dtype=np.uint8).reshape(-1, 3)[:255]
+    palette[: len(found)] = found
+    return np.asarray(sample)[0, np.cumsum(weights) - 1][which], palette
 
 
 class FilmWriter:
