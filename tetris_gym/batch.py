@@ -48,17 +48,26 @@ class GameBatch:
         self._changed = np.empty(self.num_envs, dtype=np.int64)
         self._envs: dict[int, TetrisEnv] = {}
 
-    def reset(self, chosen: Indices, seeds: Sequence[int | None] | None = None) -> None:
+    def reset(self, chosen: Indices, seeds: Sequence[int | None]) -> None:
         """
-        Begin an episode in some games, and write the observations of those.
+        Begin an episode in some games, at a user's word.
 
         :param chosen: their numbers
         :param seeds: for each of them a new seed of its generator, or None to go on with the present one
         """
-        if seeds is not None:
-            for i, seed in zip(chosen.tolist(), seeds, strict=True):
-                if seed is not None:
-                    self.generators[i].bit_generator.state = seeding.np_random(seed)[0].bit_generator.state
+        for i, seed in zip(chosen.tolist(), seeds, strict=True):
+            if seed is not None:
+                self.generators[i].bit_generator.state = seeding.np_random(seed)[0].bit_generator.state
+        self._observations = self._observations.copy()  # the present ones are in the user's hands
+        self.masks = self.masks.copy()
+        self.begin(chosen)
+
+    def begin(self, chosen: Indices) -> None:
+        """
+        Begin an episode in some games, and replace their observations and masks.
+
+        :param chosen: their numbers
+        """
         # A raw number of PCG64 is what integers(0, 2**64, dtype=uint64) returns, in a tenth of the time.
         drawn = [self.generators[i].bit_generator.random_raw() for i in chosen.tolist()]
         bits = np.array(drawn, dtype=np.uint64).view(np.int64)

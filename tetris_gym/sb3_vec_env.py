@@ -128,7 +128,7 @@ class TetrisVecEnv(VecEnv):
             length = int(batch.games[i, engine.STEPS])
             infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": seconds}
         self._returns[done] = 0.0
-        batch.reset(done)
+        batch.begin(done)
         for i, info in zip(done.tolist(), self._renew_infos(done), strict=True):
             self.reset_infos[i] = info
 

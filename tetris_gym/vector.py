@@ -109,7 +109,7 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
             raise ResetNeeded(f"Games {np.flatnonzero(self._ended).tolist()} are over: reset them before the next step.")
         batch.step(actions, self._ended if next_step else None)
         if next_step and self._ended.any():
-            batch.reset(np.flatnonzero(self._ended))
+            batch.begin(np.flatnonzero(self._ended))
             batch.rewards[self._ended] = 0.0
             batch.terminated[self._ended] = False
             batch.truncated[self._ended] = False
@@ -118,7 +118,7 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             if ended.any():
                 infos = self._final(ended)
-                batch.reset(np.flatnonzero(ended))
+                batch.begin(np.flatnonzero(ended))
         else:
             self._ended = ended
         infos.update(self._infos(self._everyone))
@@ -210,10 +210,12 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         if not self._batch.direct:
             arrays["action_mask"] = self._batch.masks
             arrays["invalid_action"] = self._batch.games[:, engine.INVALID] == 1
-        everyone = present is self._everyone
         infos: dict[str, Any] = {}
         for key, values in arrays.items():
-            infos[key] = values if everyone else np.where(present.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+            if present is not self._everyone:
+                values = values.copy()
+                values[~present] = 0
+            infos[key] = values
             infos[f"_{key}"] = present.copy()
         return infos
 
