@@ -57,7 +57,7 @@ class DREAM(OffPolicyAlgorithm):
         ``"auto"``: dynamics for Box, score otherwise
     :param tau: share of the critic that the slow critic takes over at each of its updates; 1 for hard updates
     :param target_update_interval: updates between the slow critic's updates
-    :param max_grad_norm: clipping of each optimiser's gradient norm
+    :param max_grad_norm: clipping of the gradient norm, of the world model, the actor and the critic each
     :param epsilon_start: share of random actions at first, on top of the policy's own randomness
     :param epsilon_end: share of random actions at the end
     :param epsilon_decay: environment steps between the two
@@ -422,8 +422,8 @@ class DREAM(OffPolicyAlgorithm):
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, foreach=True)
+        for group in optimizer.param_groups:
+            th.nn.utils.clip_grad_norm_(group["params"], self.max_grad_norm, foreach=True)
         optimizer.step()
 
     def _update_learning_rates(self) -> None:

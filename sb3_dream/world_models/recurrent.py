@@ -7,6 +7,7 @@ dynamics many times faster than categorical latents of the same size. In imagina
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch as th
@@ -20,6 +21,10 @@ from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, Wor
 from sb3_dream.world_models.observation_head import ObservationHead
 
 
+_PERIODS = tuple(range(2, 9))
+_FULL_TURN = math.lcm(*_PERIODS)  # 840: small enough to be stored exactly in half precision
+
+
 class RecurrentWorldModel(WorldModel):
     """
     :param observation_spec: vectors only; images need the ``rssm`` world model
@@ -31,8 +36,12 @@ class RecurrentWorldModel(WorldModel):
     :param cell: ``"gru"`` or ``"lstm"``
     :param reward_bins: bins of the two-hot reward head
     :param reward_weight: weight of the reward loss beside the observation's nats
+    :param clock: tell the networks the step's number in the episode modulo 2, 3, .. 8. Much that is hidden in games
+        happens at every k-th step; a recurrent network learns to count to k late, if ever
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
     """
+
+    speeds: th.Tensor
 
     def __init__(
         self,
@@ -46,6 +55,7 @@ class RecurrentWorldModel(WorldModel):
         cell: Literal["gru", "lstm"] = "gru",
         reward_bins: int = 63,
         reward_weight: float = 1.0,
+        clock: bool = True,
         temperature: float = 1.0,
         **kwargs: Any,
     ) -> None:
@@ -58,20 +68,22 @@ class RecurrentWorldModel(WorldModel):
         columns = observed.columns
         action = Layout(action_spec.vector_size)
         grids = (Grid(0, memory, columns, column_major=True),) if observed.grids else ()
-        remembered = Layout(memory * columns, grids)
+        remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
 
         self.hidden, self.columns, self.cell, self.temperature = memory, columns, cell, temperature
-        self.reward_weight = reward_weight
-        self.memory_size = memory * columns * (2 if cell == "lstm" else 1)
+        self.reward_weight, self.clock = reward_weight, clock
+        self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
         self.feature_layout = observed + remembered
 
+        self.register_buffer("speeds", 2 * math.pi / th.tensor(_PERIODS), persistent=False)
         self.encoder = GridNet(observed + action, width, max(1, depth // 2))
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
         self.predictor = GridNet(observed + action + remembered, width, depth)
         self.observation_head = ObservationHead(observation_spec.segments, observed, width)
         self.outcome_net = GridNet(observed + observed + action + remembered, width, max(1, depth // 2))
         self.reward_bins = TwoHot(reward_bins)
-        self.reward_head = nn.Linear(width, reward_bins)
+        # two rewards, if the episode goes on and if it ends: a rare large one at the end would drown the others
+        self.reward_head = nn.Linear(width, 2 * reward_bins)
         self.continue_head = nn.Linear(width, 1)
         nn.init.zeros_(self.reward_head.weight)
         nn.init.zeros_(self.reward_head.bias)
@@ -85,18 +97,20 @@ class RecurrentWorldModel(WorldModel):
     def remember(self, state: State, action: th.Tensor) -> th.Tensor:
         inputs = self.encoder(th.cat((self._scale(state.percept), action), -1))  # (N, J, D)
         _, carried = self.rnn(inputs.reshape(1, -1, inputs.shape[-1]), self._unpack(state.memory))
-        return self._pack(carried)
+        return self._pack(carried, self._tick(state.memory, 1))
 
     def imagine(self, memory: th.Tensor, state: State, action: th.Tensor) -> State:
         parameters = self._predict(memory, state.percept, action)
         return State(memory, self.observation_head.sample(parameters, state.percept, self.temperature))
 
     def features(self, state: State) -> th.Tensor:
-        return th.cat((self._scale(state.percept), state.memory[:, : self.hidden * self.columns]), -1)
+        return th.cat((self._scale(state.percept), self._remembered(state.memory)), -1)
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
-        reward, continues = self._outcome_logits(state.memory, previous.percept, action, state.percept)
-        return Outcome(self.reward_bins.decode(reward), th.sigmoid(continues))
+        rewards, logits = self._outcome_logits(state.memory, previous.percept, action, state.percept)
+        ending, alive = self.reward_bins.decode(rewards).unbind(-1)
+        continues = th.sigmoid(logits)
+        return Outcome(th.lerp(ending, alive, continues), continues)
 
     def reconstruct(self, state: State) -> Observation:
         return {VECTOR: state.percept}
@@ -123,6 +137,7 @@ class RecurrentWorldModel(WorldModel):
         nats = self.observation_head.loss(self._predict(remembered, old, acted), old, new)
         reward_logits, continue_logits = self._outcome_logits(remembered, old, acted, new)
         reward, terminated = after(sequences.reward), after(sequences.terminated)
+        reward_logits = th.where(terminated[:, None] > 0, reward_logits[:, 0], reward_logits[:, 1])  # (N, bins)
         reward_loss = self.reward_bins.loss(reward_logits, reward)
         continue_loss = F.binary_cross_entropy_with_logits(continue_logits, 1 - terminated, reduction="none")
         losses = {
@@ -151,27 +166,30 @@ class RecurrentWorldModel(WorldModel):
         inputs = th.cat((self._scale(observation), action), -1)[:, :-1].flatten(0, 1)
         encoded = self.encoder(inputs).unflatten(0, (batch, length - 1))  # (B, T - 1, J, D)
         encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T - 1, B * J, D)
+        ticks = self._tick(first, th.arange(1, length, device=first.device)[:, None, None])  # (T - 1, B, 1)
+        carried = self._unpack(first)
         if self.cell == "gru":
-            outputs, _ = self.rnn(encoded, self._unpack(first))  # (T - 1, B * J, H)
-            rest = outputs.reshape(length - 1, batch, -1).transpose(0, 1)
-            return th.cat((first[:, None], rest), 1)
-        memories, carried = [first], self._unpack(first)
-        for row in encoded:  # nn.LSTM returns the cell state of its last step only
-            _, carried = self.rnn(row[None], carried)
-            memories.append(self._pack(carried))
-        return th.stack(memories, 1)
+            hidden = self.rnn(encoded, carried)[0].reshape(length - 1, batch, -1)
+            rest = th.cat((hidden, ticks), -1)  # (T - 1, B, M)
+        else:  # nn.LSTM returns the cell state of its last step only
+            steps = []
+            for row, tick in zip(encoded, ticks, strict=True):
+                _, carried = self.rnn(row[None], carried)
+                steps.append(self._pack(carried, tick))
+            rest = th.stack(steps)
+        return th.cat((first[:, None], rest.transpose(0, 1)), 1)
 
     def _predict(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor) -> dict[str, th.Tensor]:
-        hidden = memory[:, : self.hidden * self.columns]
-        return self.observation_head(self.predictor(th.cat((self._scale(old), action, hidden), -1)), old)
+        inputs = th.cat((self._scale(old), action, self._remembered(memory)), -1)
+        return self.observation_head(self.predictor(inputs), old)
 
     def _outcome_logits(
         self, memory: th.Tensor, old: th.Tensor, action: th.Tensor, new: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
-        """Reward (N, bins) and continue (N,) logits of a step from ``old`` to ``new``."""
-        hidden = memory[:, : self.hidden * self.columns]
-        pooled = self.outcome_net(th.cat((self._scale(old), self._scale(new), action, hidden), -1)).mean(1)
-        return self.reward_head(pooled), self.continue_head(pooled).squeeze(-1)
+        """Reward logits if the step ends the episode and if not (N, 2, bins), and continue logits (N,)."""
+        inputs = th.cat((self._scale(old), self._scale(new), action, self._remembered(memory)), -1)
+        pooled = self.outcome_net(inputs).mean(1)
+        return self.reward_head(pooled).unflatten(-1, (2, -1)), self.continue_head(pooled).squeeze(-1)
 
     def _mask_logits(self, features: th.Tensor) -> th.Tensor:
         return self.mask_head(self.mask_net(features).flatten(1))
@@ -183,12 +201,25 @@ class RecurrentWorldModel(WorldModel):
     def _continuous(self) -> bool:
         return any(segment.kind == "continuous" for segment in self.observation_spec.segments)
 
+    def _remembered(self, memory: th.Tensor) -> th.Tensor:
+        """(N, M) memory as the networks see it: the recurrent output, and the clock's hands."""
+        hidden = memory[:, : self.hidden * self.columns]
+        if not self.clock:
+            return hidden
+        angle = memory[:, -1:] * self.speeds
+        return th.cat((hidden, angle.cos(), angle.sin()), -1)
+
+    def _tick(self, memory: th.Tensor, steps: int | th.Tensor) -> th.Tensor:
+        """(..., N, 1) the clock ``steps`` after ``memory`` (N, M); (..., N, 0) without a clock."""
+        return (memory[:, -1:] + steps) % _FULL_TURN if self.clock else memory[:, :0]
+
     def _unpack(self, memory: th.Tensor) -> Any:
         """(N, M) to what ``nn.GRU`` or ``nn.LSTM`` carries, (1, N * J, H) each."""
-        parts = memory.reshape(memory.shape[0], -1, self.columns, self.hidden)
-        carried = [part.reshape(1, -1, self.hidden).contiguous() for part in parts.unbind(1)]
-        return tuple(carried) if self.cell == "lstm" else carried[0]
+        carried = memory[:, : memory.shape[1] - int(self.clock)]
+        parts = carried.reshape(memory.shape[0], -1, self.columns, self.hidden)
+        unpacked = [part.reshape(1, -1, self.hidden).contiguous() for part in parts.unbind(1)]
+        return tuple(unpacked) if self.cell == "lstm" else unpacked[0]
 
-    def _pack(self, carried: Any) -> th.Tensor:
+    def _pack(self, carried: Any, clock: th.Tensor) -> th.Tensor:
         parts = carried if self.cell == "lstm" else (carried,)
-        return th.cat([part.reshape(-1, self.columns * self.hidden) for part in parts], -1)
+        return th.cat([*(part.reshape(-1, self.columns * self.hidden) for part in parts), clock], -1)
