@@ -48,6 +48,10 @@ class GameBatch:
         self._changed = np.empty(self.num_envs, dtype=np.int64)
         self._envs: dict[int, TetrisEnv] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy makes its own environments over its own games.
+        return {**self.__dict__, "_envs": {}}
+
     def reset(self, chosen: Indices, seeds: Sequence[int | None]) -> None:
         """
         Begin an episode in some games, at a user's word.

@@ -99,6 +99,11 @@ class TetrisEnv(gym.Env[Any, Any]):
         self.action_space = settings.action_space()
         self.observation_space = settings.observation_space()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Copies and pickles make two arrays of the games and the view of the first one.
+        self.__dict__.update(state)
+        self._game = self._games[0]
+
     # What the user set
 
     @property

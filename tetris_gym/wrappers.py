@@ -33,7 +33,9 @@ class PadObservation(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArg
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise TypeError(f"PadObservation needs one-dimensional Box observations, got {space}.")
         zeros = whole_number(size, "size", space.shape[0]) - space.shape[0]
-        self.observation_space = spaces.Box(np.pad(space.low, (0, zeros)), np.pad(space.high, (0, zeros)), dtype=space.dtype.type)
+        low = np.append(space.low, np.full(zeros, min(space.low.min(), 0)))
+        high = np.append(space.high, np.full(zeros, max(space.high.max(), 0)))
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype.type)
         self._length = space.shape[0]
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from tests.tetris_gym.reference import (
     HIDDEN,
     HOLD,
     NUM_ACTIONS,
+    SOFT_DROP,
     WIDTH,
     Board,
     Pose,
@@ -54,10 +55,11 @@ class Stacker(Player):
     :param slip: the chance that an action is any action instead of the planned one
     """
 
-    def __init__(self, rng: np.random.Generator, slip: float = 0.05):
+    def __init__(self, rng: np.random.Generator, slip: float = 0.02):
         super().__init__(rng)
         self.slip = slip
-        self.plan: list[int] = []
+        self.target: Pose | None = None
+        self.route: dict[Pose, int] = {}
         self.planned_for: tuple[int, int] | None = None
 
     def action(self, game: ReferenceTetris) -> int:
@@ -66,23 +68,27 @@ class Stacker(Player):
         if game.action_mode == "placement":
             placements = game.placements()
             return min(placements, key=lambda action: cost(game, placements[action]), default=0)
-        piece_number = (game.pieces_placed, game.current)
-        if piece_number != self.planned_for:
-            self.planned_for, self.plan = piece_number, self.make_plan(game)
-        return self.plan.pop(0) if self.plan else HARD_DROP
+        piece = (game.pieces_placed, game.current)
+        if piece != self.planned_for:
+            self.planned_for, self.target = piece, None
+            if self.rng.random() < 0.1:
+                return HOLD
+        if self.target is None or game.pose not in self.route:
+            self.find_route(game)
+        return self.route[game.pose]
 
-    def make_plan(self, game: ReferenceTetris) -> list[int]:
-        if self.rng.random() < 0.1:
-            return [HOLD]
-        reachable = game.board.reachable(game.current, game.pose)
-        resting = [pose for pose in reachable if game.board.moved(game.current, pose, 1, 0) is None]
-        actions: list[int] = []
-        origin = reachable[min(resting, key=lambda pose: cost(game, pose))]
+    def find_route(self, game: ReferenceTetris) -> None:
+        """The way to the target from here, and a target if there is none or it is out of reach by now."""
+        origins = game.board.reachable(game.current, game.pose)
+        if self.target not in origins:
+            resting = [pose for pose in origins if game.board.after(game.current, pose, SOFT_DROP) is None]
+            self.target = min(resting, key=lambda pose: cost(game, pose))
+        self.route = {self.target: HARD_DROP}
+        origin = origins[self.target]
         while origin is not None:
             pose, action = origin
-            actions.insert(0, action)
-            origin = reachable[pose]
-        return [*actions, HARD_DROP]
+            self.route[pose] = action
+            origin = origins[pose]
 
 
 class Spinner(Stacker):

@@ -8,7 +8,6 @@ environment side by side; where they differ, one of them breaks the rules. Nothi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -104,8 +103,14 @@ class Board:
 
     def __init__(self, rows: list[list[int]] | None = None):
         self.rows = [[0] * WIDTH for _ in range(HIDDEN + HEIGHT)] if rows is None else rows
+        self.known: dict[tuple[int, Pose], bool] = {}  # answers of fits(), until the stack changes
 
     def fits(self, piece: int, pose: Pose) -> bool:
+        if (piece, pose) not in self.known:
+            self.known[piece, pose] = self.all_free(piece, pose)
+        return self.known[piece, pose]
+
+    def all_free(self, piece: int, pose: Pose) -> bool:
         rotation, top, left = pose
         for dy, dx in CELLS[piece][rotation]:
             y, x = top + dy, left + dx
@@ -117,11 +122,13 @@ class Board:
         rotation, y, x = pose
         for dy, dx in CELLS[piece][rotation]:
             self.rows[y + dy + HIDDEN][x + dx] = 1
+        self.known.clear()
 
     def clear_lines(self) -> int:
         kept = [row for row in self.rows if not all(row)]
         lines = len(self.rows) - len(kept)
         self.rows = [[0] * WIDTH for _ in range(lines)] + kept
+        self.known.clear()
         return lines
 
     def heights(self) -> list[int]:
@@ -158,17 +165,16 @@ class Board:
             pose = lower
         return pose
 
-    def moves(self, piece: int, pose: Pose) -> Iterator[tuple[int, Pose]]:
-        """Every primitive action that leads to another pose without a lock, with that pose."""
-        for action, target in (
-            (LEFT, self.moved(piece, pose, 0, -1)),
-            (RIGHT, self.moved(piece, pose, 0, +1)),
-            (SOFT_DROP, self.moved(piece, pose, +1, 0)),
-            (CLOCKWISE, self.rotated(piece, pose, +1)),
-            (COUNTER_CLOCKWISE, self.rotated(piece, pose, -1)),
-        ):
-            if target is not None:
-                yield action, target
+    def after(self, piece: int, pose: Pose, action: int) -> Pose | None:
+        """Where a move, a turn or a fall by one row leads; None if it is impossible."""
+        match action:
+            case 0 | 1:
+                return self.moved(piece, pose, 0, (-1, +1)[action])
+            case 2:
+                return self.moved(piece, pose, +1, 0)
+            case 3 | 4:
+                return self.rotated(piece, pose, (+1, -1)[action - CLOCKWISE])
+        return None
 
     def reachable(self, piece: int, start: Pose) -> dict[Pose, tuple[Pose, int] | None]:
         """Every pose that primitive actions reach from ``start``, with the pose and the action that led there."""
@@ -176,8 +182,9 @@ class Board:
         queue = deque([start])
         while queue:
             pose = queue.popleft()
-            for action, target in self.moves(piece, pose):
-                if target not in origins:
+            for action in (LEFT, RIGHT, SOFT_DROP, CLOCKWISE, COUNTER_CLOCKWISE):
+                target = self.after(piece, pose, action)
+                if target is not None and target not in origins:
                     origins[target] = pose, action
                     queue.append(target)
         return origins
@@ -236,7 +243,7 @@ class ReferenceTetris:
         self.hold_used = False
         self.steps = self.total_lines = self.pieces_placed = self.score = 0
         self.over = False
-        self.before = self.board.statistics()
+        self.statistics = self.board.statistics()
         self.current: int | None = self.draw()
         self.next: int | None = self.draw()
         self.pose = spawn_pose(self.current)
@@ -268,15 +275,13 @@ class ReferenceTetris:
                 self.fall()
         else:
             self.play_placement(action)
-        reward = self.reward()
-        if self.placed:
-            self.before = self.board.statistics()
         truncated = self.max_episode_steps is not None and self.steps >= self.max_episode_steps
-        return self.observation(), reward, self.over, truncated, self.info()
+        return self.observation(), self.reward(), self.over, truncated, self.info()
 
     def play_direct(self, action: int) -> None:
         if action == SOFT_DROP:
-            self.score += self.fall()
+            fallen = self.fall()
+            self.score += fallen
         elif action == HARD_DROP:
             landed = self.board.dropped(self.current, self.pose)
             self.score += 2 * (landed[1] - self.pose[1])
@@ -285,7 +290,7 @@ class ReferenceTetris:
         elif action == HOLD:
             self.swap_with_hold()
         else:
-            self.pose = dict(self.board.moves(self.current, self.pose)).get(action, self.pose)
+            self.pose = self.board.after(self.current, self.pose, action) or self.pose
 
     def fall(self) -> int:
         """One row down, or a lock; returns the number of rows."""
@@ -334,6 +339,7 @@ class ReferenceTetris:
     def lock(self) -> None:
         self.board.put(self.current, self.pose)
         self.lines = self.board.clear_lines()
+        self.before, self.statistics = self.statistics, self.board.statistics()
         self.score += (0, 100, 300, 500, 800)[self.lines] * (self.level + 1)
         self.total_lines += self.lines
         self.placed = True
@@ -365,10 +371,9 @@ class ReferenceTetris:
             return float(multiple * (0, 1, 3, 5, 8)[self.lines])
         reward = 0.0
         if self.placed:
-            after = self.board.statistics()
             reward += 2 + multiple * (0, 3, 5, 8, 12)[self.lines]
             for name, weight in (("aggregate_height", 0.05), ("holes", 0.25), ("bumpiness", 0.1)):
-                reward -= weight * (after[name] - self.before[name])
+                reward -= weight * (self.statistics[name] - self.before[name])
         if self.over:
             reward -= 10
         return min(max(reward, -200.0), 50.0)
@@ -395,10 +400,11 @@ class ReferenceTetris:
             "level": self.level,
             "score": self.score,
             "game_over": self.over,
-            **self.board.statistics(),
+            **self.statistics,
         }
-        if self.invalid:
-            info["invalid_action"] = True
+        if self.action_mode == "placement":
+            info["action_mask"] = self.action_masks()
+            info["invalid_action"] = self.invalid
         return info
 
     def action_masks(self) -> np.ndarray:
@@ -406,7 +412,8 @@ class ReferenceTetris:
         if self.over:
             mask[:] = True
         elif self.action_mode == "direct":
-            mask[[action for action, _ in self.board.moves(self.current, self.pose)]] = True
+            for action in (LEFT, RIGHT, CLOCKWISE, COUNTER_CLOCKWISE):
+                mask[action] = self.board.after(self.current, self.pose, action) is not None
             mask[[SOFT_DROP, HARD_DROP, NO_OP]] = True
             mask[HOLD] = not self.hold_used
         else:
