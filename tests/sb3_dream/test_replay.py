@@ -260,6 +260,16 @@ def test_resizing_drops_the_oldest_rows_where_a_ring_overflows() -> None:
     assert len(pair.buffer.newest_episodes(5)) == 1
 
 
+def test_resizing_prefers_the_newest_rows() -> None:
+    pair = Pair(1, 20)
+    for _ in range(4):
+        pair.add_trajectory(0, [0.0] * 4, terminated=True)  # the numbers 1 to 5, 6 to 10, 11 to 15, 16 to 20
+    pair.buffer.resize_envs(3)  # 6 rows each: the fourth episode overwrites most of the first
+    samples = pair.buffer.sample_sequences(500, 1)
+    assert set(samples.observations["a"][:, 0, 0].int().tolist()) == set(range(5, 21))
+    assert pair.buffer.newest_episodes(9)[0] == (0, 5, 5)
+
+
 def simple_buffer(space: spaces.Space, size: int = 40, **kwargs: Any) -> SequenceReplayBuffer:
     return SequenceReplayBuffer(size, space, spaces.Discrete(4), device="cpu", **kwargs)
 
