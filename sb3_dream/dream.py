@@ -45,14 +45,19 @@ class DREAM(OffPolicyAlgorithm):
         environments; None for SB3's own ``gradient_steps`` after each ``train_freq``
     :param train_freq: environment steps of each environment between updates
     :param gradient_steps: updates after each ``train_freq`` when ``train_ratio`` is None
+    :param model_warmup: updates of the world model alone, made at once when learning starts: a policy that learns in a
+        model that knows nothing yet collapses onto the model's errors
+    :param policy_delay: updates of the world model for each of the actor and the critic
     :param imagination_horizon: steps of an imagined rollout
-    :param imagination_starts: rollouts an update, from states drawn out of the replayed ones
+    :param imagination_starts: rollouts an update of the actor and the critic, from states drawn out of the replayed ones
     :param gamma: discount factor
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
     :param n_epochs: passes of the actor and the critic over each set of rollouts
     :param n_minibatches: parts of each pass
     :param clip_range: clipping of the probability ratio, which matters from the second gradient step on
+    :param normalize_advantage: standardise the advantages of each set of rollouts, as PPO does, instead of dividing
+        them by the range of returns: keeps the entropy's weight the same while returns grow
     :param actor_gradient: ``"score"`` (likelihood ratio), ``"dynamics"`` (through the model, Box actions only) or
         ``"auto"``: dynamics for Box, score otherwise
     :param tau: share of the critic that the slow critic takes over at each of its updates; 1 for hard updates
@@ -97,6 +102,8 @@ class DREAM(OffPolicyAlgorithm):
         train_ratio: float | None = 32.0,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
+        model_warmup: int = 0,
+        policy_delay: int = 1,
         imagination_horizon: int = 15,
         imagination_starts: int = 64,
         gamma: float = 0.99,
@@ -105,6 +112,7 @@ class DREAM(OffPolicyAlgorithm):
         n_epochs: int = 1,
         n_minibatches: int = 1,
         clip_range: float = 0.2,
+        normalize_advantage: bool = False,
         actor_gradient: Literal["auto", "score", "dynamics"] = "auto",
         tau: float = 0.02,
         target_update_interval: int = 1,
@@ -151,9 +159,11 @@ class DREAM(OffPolicyAlgorithm):
         )
         self.actor_learning_rate, self.critic_learning_rate = actor_learning_rate, critic_learning_rate
         self.sequence_length, self.train_ratio = sequence_length, train_ratio
+        self.model_warmup, self.policy_delay = model_warmup, policy_delay
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
         self.n_epochs, self.n_minibatches, self.clip_range = n_epochs, n_minibatches, clip_range
+        self.normalize_advantage = normalize_advantage
         self.actor_gradient = actor_gradient
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
         self.epsilon_start, self.epsilon_end, self.epsilon_decay = epsilon_start, epsilon_end, epsilon_decay
@@ -300,17 +310,20 @@ class DREAM(OffPolicyAlgorithm):
             self._owed_updates += gradient_steps * self.train_ratio / (batch_size * self.sequence_length)
             gradient_steps = int(self._owed_updates)
             self._owed_updates -= gradient_steps
+        warmup = max(0, self.model_warmup - self._n_updates)
+        gradient_steps += warmup
         if gradient_steps == 0:
             return
         self.policy.set_training_mode(True)
         self._update_learning_rates()
-        for _ in range(gradient_steps):
+        for update in range(gradient_steps):
             samples = self.replay_buffer.sample_sequences(batch_size, self.sequence_length, self._vec_normalize_env)
             sequences = self._encode(samples)
             observed = self._train_world_model(sequences)
             self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
-            self._train_actor_critic(self._starts(sequences, observed))
             self._n_updates += 1
+            if update >= warmup and self._n_updates % self.policy_delay == 0:
+                self._train_actor_critic(self._starts(sequences, observed))
             if self._n_updates % self.target_update_interval == 0:
                 self.policy.actor_critic.update_slow_critic(self.tau)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -358,7 +371,12 @@ class DREAM(OffPolicyAlgorithm):
         if through_model:
             self._improve_through_model(rollout, returns / scale, returns.detach(), values.detach()[:-1])
         else:
-            self._improve_by_score(rollout, (returns - values[:-1]) / scale, returns, values[:-1])
+            advantages = returns - values[:-1]
+            if self.normalize_advantage:
+                advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            else:
+                advantages = advantages / scale
+            self._improve_by_score(rollout, advantages, returns, values[:-1])
 
     def _improve_by_score(
         self, rollout: Rollout, advantages: th.Tensor, returns: th.Tensor, values: th.Tensor

@@ -41,30 +41,28 @@ def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, ho
     :param horizon: number of steps H
     """
     spec = world_model.action_spec
-    states, actions, encoded, log_probs, masks, features = [start], [], [], [], [], [world_model.features(start)]
+    state, features = start, [world_model.features(start)]
+    actions, log_probs, masks, outcomes = [], [], [], []
     for _ in range(horizon):
-        mask = world_model.action_mask(states[-1])
+        mask = world_model.action_mask(state)
         policy = actor_critic.actions(features[-1], mask)
         action = policy.sample()
         log_probs.append(policy.log_prob(action))
         # the environment clips what leaves the box; the gradient passes as if it had not
         played = action + (action.clamp(-1, 1) - action).detach() if spec.continuous else action
-        encoded.append(spec.encode(played))
-        states.append(world_model.step(states[-1], encoded[-1]))
-        features.append(world_model.features(states[-1]))
+        encoded = spec.encode(played)
+        previous, state = state, world_model.step(state, encoded)
+        outcomes.append(world_model.outcome(previous, encoded, state))
+        features.append(world_model.features(state))
         actions.append(action)
         masks.append(mask)
-    # the heads see all steps in one pass
-    previous = State(*(th.cat(parts) for parts in zip(*states[:-1], strict=True)))
-    arrived = State(*(th.cat(parts) for parts in zip(*states[1:], strict=True)))
-    outcome = world_model.outcome(previous, th.cat(encoded), arrived)
     return Rollout(
         th.stack(features),
         th.stack(actions),
         th.stack(log_probs),
         th.stack(masks) if masks[0] is not None else None,
-        outcome.reward.unflatten(0, (horizon, -1)),
-        outcome.continues.unflatten(0, (horizon, -1)),
+        th.stack([outcome.reward for outcome in outcomes]),
+        th.stack([outcome.continues for outcome in outcomes]),
     )
 
 

@@ -10,7 +10,10 @@ from torch import nn
 
 from sb3_dream.nn.distributions import log_unimix, sample_categorical, symexp, symlog
 from sb3_dream.nn.grid import Layout
+from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.spaces import Segment
+
+_LARGEST = 20.0  # of a change in units of its usual size, and of an imagined value in symlog units
 
 
 class ColumnOutput(nn.Module):
@@ -61,8 +64,6 @@ class ObservationHead(nn.Module):
     :param width: features a column
     """
 
-    change_scale: th.Tensor
-
     def __init__(self, segments: tuple[Segment, ...], layout: Layout, width: int) -> None:
         super().__init__()
         self.segments = segments
@@ -70,18 +71,16 @@ class ObservationHead(nn.Module):
         self.codes = nn.ModuleDict(
             {str(s.start): nn.Linear(width, _classes(s)) for s in segments if s.kind in ("code", "onehot")}
         )
-        self.register_buffer("change_scale", th.ones(layout.size))
+        self.changes = RunningMoments(layout.size)
 
-    def update_scale(self, before: th.Tensor, after: th.Tensor, valid: th.Tensor, rate: float = 0.01) -> None:
+    def update_scale(self, before: th.Tensor, after: th.Tensor, valid: th.Tensor) -> None:
         """Track how far continuous values move in a step.
 
         :param before: (N, V) observations
         :param after: (N, V) the observations that followed
         :param valid: (N,) 1 where both are real
         """
-        with th.no_grad():
-            square = ((symlog(after) - symlog(before)) ** 2 * valid[:, None]).sum(0) / valid.sum().clamp(min=1.0)
-            self.change_scale.lerp_(square.sqrt().clamp(min=1e-4), rate)
+        self.changes.update(symlog(after) - symlog(before), valid)
 
     def forward(self, features: th.Tensor, before: th.Tensor) -> dict[str, th.Tensor]:
         """
@@ -110,7 +109,7 @@ class ObservationHead(nn.Module):
                 total = total + F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
             elif s.kind == "continuous":
                 mean, log_std = self._gaussian(parameters, s)
-                change = (symlog(target) - symlog(before[:, s.slice])) / self.change_scale[s.slice]
+                change = (symlog(target) - symlog(before[:, s.slice])) / self.changes.rms[s.slice]
                 error = (change - mean) / log_std.exp()
                 total = total + (0.5 * error**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
             else:
@@ -133,8 +132,10 @@ class ObservationHead(nn.Module):
                 parts.append((logits > 0).to(logits.dtype))
             elif s.kind == "continuous":
                 mean, log_std = self._gaussian(parameters, s)
-                change = mean + temperature * log_std.exp() * th.randn_like(mean)
-                parts.append(symexp(symlog(before[:, s.slice]) + change * self.change_scale[s.slice]))
+                # a dream that runs away stays finite
+                change = (mean + temperature * log_std.exp() * th.randn_like(mean)).clamp(-_LARGEST, _LARGEST)
+                after = symlog(before[:, s.slice]) + change * self.changes.rms[s.slice]
+                parts.append(symexp(after.clamp(-_LARGEST, _LARGEST)))
             else:
                 index = sample_categorical(log_unimix(parameters[str(s.start)], 0.0))
                 parts.append(_from_class(s, index))

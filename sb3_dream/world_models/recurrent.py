@@ -16,6 +16,7 @@ from torch import nn
 
 from sb3_dream.nn.distributions import TwoHot, symlog
 from sb3_dream.nn.grid import Grid, GridNet, Layout
+from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
 from sb3_dream.world_models.observation_head import ObservationHead
@@ -76,6 +77,8 @@ class RecurrentWorldModel(WorldModel):
         self.feature_layout = observed + remembered
 
         self.register_buffer("speeds", 2 * math.pi / th.tensor(_PERIODS), persistent=False)
+        continuous = any(segment.kind == "continuous" for segment in observation_spec.segments)
+        self.moments = RunningMoments(observed.size) if continuous else None
         self.encoder = GridNet(observed + action, width, max(1, depth // 2))
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
         self.predictor = GridNet(observed + action + remembered, width, depth)
@@ -123,6 +126,8 @@ class RecurrentWorldModel(WorldModel):
     def observe(self, sequences: Sequences) -> Observed:
         observation, action = sequences.observation[VECTOR], sequences.action
         batch, length = action.shape[:2]
+        if self.moments is not None:
+            self.moments.update(symlog(observation).flatten(0, 1), sequences.valid.flatten())
         memory = self._memories(observation, action, sequences.memory)  # (B, T, M)
 
         def before(x: th.Tensor) -> th.Tensor:
@@ -195,11 +200,8 @@ class RecurrentWorldModel(WorldModel):
         return self.mask_head(self.mask_net(features).flatten(1))
 
     def _scale(self, observation: th.Tensor) -> th.Tensor:
-        return symlog(observation) if self._continuous else observation
-
-    @property
-    def _continuous(self) -> bool:
-        return any(segment.kind == "continuous" for segment in self.observation_spec.segments)
+        """(..., V) observations as the networks see them: bits as they are, others in standard deviations."""
+        return observation if self.moments is None else self.moments.normalize(symlog(observation))
 
     def _remembered(self, memory: th.Tensor) -> th.Tensor:
         """(N, M) memory as the networks see it: the recurrent output, and the clock's hands."""
