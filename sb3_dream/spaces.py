@@ -65,6 +65,8 @@ class ObservationSpec:
                 self.image_shapes[key] = tuple(part.shape)
             else:
                 self.segments += tuple(_segments(key, part, self.vector_size))
+        if VECTOR in self.image_shapes:
+            raise ValueError(f"an image of a Dict space may not be called {VECTOR!r}: the flat parts together are")
         grids: tuple[Grid, ...] = ()
         if layout is not None:
             if isinstance(space, spaces.Dict) or self.image_shapes:
@@ -136,7 +138,8 @@ def _segments(key: str, space: spaces.Space, start: int) -> list[Segment]:
     if isinstance(space, spaces.MultiBinary):
         return [Segment("bits", start, int(np.prod(space.shape)))]
     if isinstance(space, spaces.Box):
-        binary = np.issubdtype(space.dtype, np.integer) and np.all(space.low == 0) and np.all(space.high == 1)
+        counts = space.dtype == np.bool_ or np.issubdtype(space.dtype, np.integer)
+        binary = counts and np.all(space.low == 0) and np.all(space.high == 1)
         return [Segment("bits" if binary else "continuous", start, int(np.prod(space.shape)))]
     raise ValueError(
         f"unsupported observation space {space} ({key!r}): expected Box, Discrete, MultiDiscrete, MultiBinary "
@@ -148,7 +151,8 @@ def _flatten(value: th.Tensor, space: spaces.Space) -> th.Tensor:
     if isinstance(space, spaces.Discrete):
         return F.one_hot(value.long() - int(space.start), int(space.n)).float()
     if isinstance(space, spaces.MultiDiscrete):
-        flat = value.long().flatten(value.dim() - len(space.shape))
+        value = value.long() - th.as_tensor(space.start, device=value.device)
+        flat = value.flatten(value.dim() - len(space.shape))
         sizes = space.nvec.reshape(-1)
         return th.cat([F.one_hot(column, int(n)).float() for column, n in zip(flat.unbind(-1), sizes, strict=True)], -1)
     shape: tuple[int, ...] = space.shape or ()
@@ -160,20 +164,22 @@ def _apply_layout(
 ) -> tuple[tuple[Segment, ...], tuple[Grid, ...]]:
     unknown = set(layout) - {"binary", "grids", "codes"}
     if unknown:
-        raise ValueError(f"unknown key {sorted(unknown)} in observation_layout; known are 'binary', 'grids' and 'codes'")
+        raise ValueError(f"unknown {sorted(unknown)} in observation_layout; known are 'binary', 'grids' and 'codes'")
     grids = tuple(Grid(g["start"], channels=g["rows"], columns=g["columns"]) for g in layout.get("grids", ()))
     if any(grid.start + grid.size > size for grid in grids):
         raise ValueError(f"observation_layout describes more than the observation's {size} values: {layout}")
     if not layout.get("binary"):
+        if layout.get("codes"):
+            raise ValueError(f"the codes of observation_layout are bits, so it must say 'binary': True: {layout}")
         return segments, grids
     codes = sorted((int(code["start"]), int(code["bits"])) for code in layout.get("codes", ()))
     result, position = [], 0
     for start, bits in [*codes, (size, 0)]:
+        if start < position or bits < 0:
+            raise ValueError(f"the codes of observation_layout overlap or leave its {size} values: {layout}")
         if start > position:
             result.append(Segment("bits", position, start - position))
         if bits:
             result.append(Segment("code", start, bits))
         position = start + bits
-    if position != size or any(segment.size <= 0 for segment in result):
-        raise ValueError(f"the codes of observation_layout overlap or leave the observation's {size} values: {layout}")
     return tuple(result), grids
