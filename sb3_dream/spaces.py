@@ -62,7 +62,7 @@ class ObservationSpec:
         self.segments: tuple[Segment, ...] = ()
         for key, part in self.parts.items():
             if is_image_space(part, check_channels=False):
-                self.image_shapes[key] = tuple(part.shape)
+                self.image_shapes[key] = tuple(part.shape or ())
             else:
                 self.segments += tuple(_segments(key, part, self.vector_size))
         if VECTOR in self.image_shapes:
@@ -127,6 +127,17 @@ class ActionSpec:
             return action.float()
         columns = action.long().unbind(-1)
         return th.cat([F.one_hot(column, n).float() for column, n in zip(columns, self.choices, strict=True)], -1)
+
+    def sample(self, count: int, mask: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param count: how many
+        :param mask: (count, K) bool of allowed choices, or None
+        :return: (count, n) actions as they are stored, uniformly random out of the allowed ones
+        """
+        if self.continuous:
+            return 2 * th.rand(count, self.vector_size) - 1
+        allowed = th.ones(count, self.vector_size) if mask is None else mask.float()
+        return th.cat([part.multinomial(1) for part in allowed.split(self.choices, -1)], -1).float()
 
 
 def _segments(key: str, space: spaces.Space, start: int) -> list[Segment]:
