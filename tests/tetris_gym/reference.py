@@ -8,6 +8,7 @@ environment side by side; where they differ, one of them breaks the rules. Nothi
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ class Board:
         return {
             "aggregate_height": sum(heights),
             "holes": sum(heights) - sum(map(sum, self.rows)),
-            "bumpiness": sum(abs(a - b) for a, b in zip(heights, heights[1:], strict=False)),
+            "bumpiness": sum(abs(a - b) for a, b in pairwise(heights)),
             "max_height": max(heights),
         }
 

@@ -129,7 +129,7 @@ def test_a_seed_decides_everything(mode):
     for seed in (0, 1, 2**31 - 1):
         envs = [gym.make(ENV_IDS[mode]) for _ in range(2)]
         firsts = [[env.reset(seed=seed)] for env in envs]
-        np.random.seed(len(firsts))  # noqa: NPY002 (the global generator must not matter)
+        np.random.seed(len(firsts))  # the global generator must not matter
         assert_same(*[first + play(env, 150) for first, env in zip(firsts, envs, strict=True)])
 
 
@@ -157,7 +157,9 @@ def test_a_reset_draws_one_number_and_play_none():
 
 
 @pytest.mark.parametrize("obs_type", OBS_TYPES)
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"]
+)
 def test_copies_have_the_same_future_and_share_nothing(mode, obs_type, duplicate):
     env = gym.make(ENV_IDS[mode], obs_type=obs_type)
     env.reset(seed=2)
@@ -280,7 +282,9 @@ def test_mistakes_of_the_constructor(arguments, error, message):
         TetrisEnv(**arguments)
 
 
-@pytest.mark.parametrize(("difficulty", "error"), [(-1, ValueError), (11, ValueError), (2.5, TypeError), (None, TypeError)])
+@pytest.mark.parametrize(
+    ("difficulty", "error"), [(-1, ValueError), (11, ValueError), (2.5, TypeError), (None, TypeError)]
+)
 def test_mistakes_of_set_difficulty(difficulty, error):
     env = TetrisEnv(difficulty=4)
     with pytest.raises(error, match="0 to 10"):

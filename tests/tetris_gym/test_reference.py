@@ -38,7 +38,8 @@ def test_placements(part):
 @pytest.mark.parametrize("mode", ENV_IDS)
 def test_a_long_game(mode):
     """One good player on an empty field, until the level has its full effect on rewards and scores."""
-    total = compare(mode, Stacker(np.random.default_rng(0), slip=0.0), {"direct": 3000, "placement": 150}[mode], 0, False)
+    player = Stacker(np.random.default_rng(0), slip=0.0)
+    total = compare(mode, player, {"direct": 3000, "placement": 150}[mode], 0, False, gravity_interval=20)
     assert total.events["highest level"] >= 4
     assert total.events["ends of a game"] == 0
 

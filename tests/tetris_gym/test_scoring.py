@@ -22,8 +22,16 @@ def clear(lines: int, total_lines: int) -> Position:
 
 @pytest.mark.parametrize(
     ("before", "lines", "level", "score"),
-    [(0, 1, 0, 100), (0, 4, 0, 800), (6, 4, 1, 800), (10, 2, 1, 600), (19, 1, 2, 200), (28, 3, 3, 1500), (99, 4, 10, 8000)],
-)  # fmt: skip
+    [
+        (0, 1, 0, 100),
+        (0, 4, 0, 800),
+        (6, 4, 1, 800),
+        (10, 2, 1, 600),
+        (19, 1, 2, 200),
+        (28, 3, 3, 1500),
+        (99, 4, 10, 8000),
+    ],
+)
 def test_the_score_counts_the_level_before_the_clear(new_game, before, lines, level, score):
     game = new_game(clear(lines, before)).act(SOFT_DROP)
     assert game.info["level"] == level
