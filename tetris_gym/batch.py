@@ -120,15 +120,17 @@ class GameBatch:
             return self._observations
         return self._observe(self.games)
 
-    def observation(self, i: int) -> Any:
+    def observations_of(self, chosen: Indices) -> list[Any]:
         """
-        :param i: number of a game
-        :return: a copy of its present observation
+        :param chosen: numbers of games
+        :return: copies of their present observations
         """
         if self._flat_size:
-            return self._observations[i].copy()
-        observations = self._observe(self.games[i : i + 1])
-        return {k: v[0] for k, v in observations.items()} if isinstance(observations, dict) else observations[0]
+            return list(self._observations[chosen])
+        observations = self._observe(self.games[chosen])
+        if isinstance(observations, dict):
+            return [{key: values[i] for key, values in observations.items()} for i in range(len(chosen))]
+        return list(observations)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """

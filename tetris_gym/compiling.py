@@ -76,3 +76,23 @@ def lowest_bit(typing_context: Any, word: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def write_16_bits(typing_context: Any, array: Any, index: Any, word: Any) -> Any:
+    """
+    Write the lowest 16 bits of an int64 as 0.0 and 1.0 into a contiguous float32 array, from an index on.
+
+    A vector store for the processor to do in two instructions what is a loop of 16 otherwise: three quarters of the time
+    of a batched step went into those loops.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        bits = builder.bitcast(builder.trunc(arguments[2], ir.IntType(16)), ir.VectorType(ir.IntType(1), 16))
+        numbers = builder.uitofp(bits, ir.VectorType(ir.FloatType(), 16))
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), numbers.type.as_pointer())
+        builder.store(numbers, place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate

@@ -7,14 +7,15 @@ from typing import Any, Final
 import numpy as np
 from gymnasium import spaces
 
-from tetris_gym.compiling import compiled
-from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, X, Y, preview
+from tetris_gym.compiling import compiled, write_16_bits
+from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, WALL, X, Y, preview
 from tetris_gym.pieces import CELLS, NO_PIECE, NUM_COLUMNS, NUM_PIECES, NUM_ROWS
 
 NUM_CELLS: Final = NUM_ROWS * NUM_COLUMNS
 ID_BITS: Final = 3
 FLAT_SIZE: Final = NUM_CELLS + 2 * ID_BITS
 PREVIEW_SIZE: Final = 5
+_ROW: Final = (1 << NUM_COLUMNS) - 1
 NOTHING: Final = NUM_PIECES  #: in "dict" observations, an empty hold and the current piece after a lock-out
 
 #: What a flat observation holds, for networks and models that treat pictures and numbers in their own way: cells in
@@ -63,31 +64,38 @@ def _write_piece(game, field):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _write_stack(game, field):  # type: ignore[no-untyped-def]
-    """Write the visible rows of the stack."""
-    for y in range(NUM_ROWS):
-        row = game[ROW_0 + y] >> 3
-        for column in range(NUM_COLUMNS):
-            field[y * NUM_COLUMNS + column] = (row >> column) & 1
+def _rows(game, first, count):  # type: ignore[no-untyped-def]
+    """The cells of up to six visible rows of the stack as bits, 10 each."""
+    word = np.int64(0)
+    for y in range(count):
+        word |= ((game[ROW_0 + first + y] >> WALL) & _ROW) << (NUM_COLUMNS * y)
+    return word
 
 
 @compiled
 def write_flat(game, observation):  # type: ignore[no-untyped-def]
     """Write a flat observation: field, current and next piece in 3 bits each, zeros."""
-    _write_stack(game, observation)
-    _write_piece(game, observation)
-    for i in range(NUM_CELLS, observation.size):
-        observation[i] = 0.0
+    for first in range(0, 18, 6):
+        word = _rows(game, first, 6)
+        for bit in range(0, 64, 16):  # four bits too many, which the next rows overwrite
+            write_16_bits(observation, NUM_COLUMNS * first + bit, word >> bit)
+    word = _rows(game, 18, 2)
     if game[PIECE] != NO_PIECE:
-        for bit in range(ID_BITS):
-            observation[NUM_CELLS + bit] = (game[PIECE] >> bit) & 1
-            observation[NUM_CELLS + ID_BITS + bit] = (game[NEXT] >> bit) & 1
+        word |= (game[PIECE] | game[NEXT] << 3) << 20
+    write_16_bits(observation, 180, word)
+    write_16_bits(observation, FLAT_SIZE - 16, word >> 10)
+    for i in range(FLAT_SIZE, observation.size):
+        observation[i] = 0.0
+    _write_piece(game, observation)
 
 
 @compiled
 def write_dict(game, stack, falling_piece, numbers):  # type: ignore[no-untyped-def]
     """Write the parts of a dictionary observation; numbers are the current piece, hold, can_hold and the preview."""
-    _write_stack(game, stack)
+    for y in range(NUM_ROWS):
+        row = game[ROW_0 + y] >> WALL
+        for column in range(NUM_COLUMNS):
+            stack[y * NUM_COLUMNS + column] = (row >> column) & 1
     for cell in range(NUM_CELLS):
         falling_piece[cell] = 0
     _write_piece(game, falling_piece)

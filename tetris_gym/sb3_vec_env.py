@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 
 from tetris_gym import engine
 from tetris_gym.batch import GameBatch, Indices
+from tetris_gym.engine import INFO_COLUMNS
 from tetris_gym.env import Snapshot, TetrisEnv
 from tetris_gym.infos import NOTHING_HAPPENED, read_infos
 from tetris_gym.rewards import RewardMode
@@ -72,8 +73,7 @@ class TetrisVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0.0
-        for i, info in zip(range(self.num_envs), self._renew_infos(self._batch.everyone), strict=True):
-            self.reset_infos[i] = info
+        self._renew_infos(self._batch.everyone)
         return self._batch.observations()
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -89,11 +89,7 @@ class TetrisVecEnv(VecEnv):
         batch = self._batch
         changed = batch.step(self._actions)
         self._returns += batch.rewards
-        changed_infos = self._renew_infos(changed)
-        infos = [info.copy() for info in self._idle_infos] if batch.direct else changed_infos
-        for i, info in zip(changed.tolist(), changed_infos, strict=True):
-            info["TimeLimit.truncated"] = False
-            infos[i] = info
+        infos = self._direct_infos(changed) if batch.direct else self._placement_infos(batch.everyone)
         dones = batch.terminated | batch.truncated
         rewards = batch.rewards.astype(np.float32)
         done = np.flatnonzero(dones)
@@ -101,36 +97,85 @@ class TetrisVecEnv(VecEnv):
             self._finish(done, infos)
         return batch.observations(), rewards, dones, infos
 
-    def _renew_infos(self, changed: Indices) -> list[dict[str, Any]]:
-        """The infos of games on whose last step something happened."""
+    def _direct_infos(self, changed: Indices) -> list[dict[str, Any]]:
+        """
+        The infos of a step of primitive actions.
+
+        Each game has a dictionary of its own that says what its info is while nothing happens. It is kept up to date
+        and copied, which takes a third of the time of building one.
+        """
+        idle_infos = self._idle_infos
+        numbers = changed.tolist()
+        rows = self._batch.games[changed][:, INFO_COLUMNS].tolist()
+        locks = []
+        for i, row in zip(numbers, rows, strict=True):
+            idle = idle_infos[i]
+            if row[1]:
+                lines, _, total_lines, pieces_placed, level, score, aggregate_height, holes, bumpiness, max_height, _ = row
+                idle["total_lines"] = total_lines
+                idle["pieces_placed"] = pieces_placed
+                idle["level"] = level
+                idle["score"] = score
+                idle["aggregate_height"] = aggregate_height
+                idle["holes"] = holes
+                idle["bumpiness"] = bumpiness
+                idle["max_height"] = max_height
+                locks.append((i, lines))
+            else:  # a soft drop, or the end of a game by a hold
+                idle["score"] = row[5]
+        infos = [info.copy() for info in idle_infos]
+        for i, lines in locks:
+            info = infos[i]
+            info["piece_placed"] = True
+            info["lines_cleared"] = lines
+        return infos
+
+    def _placement_infos(self, chosen: Indices) -> list[dict[str, Any]]:
         batch = self._batch
-        games = batch.games[changed]
+        games = batch.games[chosen]
         infos = read_infos(games)
-        if batch.direct:
-            for i, info in zip(changed.tolist(), infos, strict=True):
-                self._idle_infos[i] = {**info, **_IDLE}
-        else:
-            invalid = (games[:, engine.INVALID] == 1).tolist()
-            for i, info, invalid_action in zip(changed.tolist(), infos, invalid, strict=True):
-                info["action_mask"] = batch.masks[i]
-                info["invalid_action"] = invalid_action
+        invalid = (games[:, engine.INVALID] == 1).tolist()
+        for i, info, invalid_action in zip(chosen.tolist(), infos, invalid, strict=True):
+            info["action_mask"] = batch.masks[i]
+            info["invalid_action"] = invalid_action
+            info["TimeLimit.truncated"] = False
         return infos
 
     def _finish(self, done: Indices, infos: list[dict[str, Any]]) -> None:
         """Complete the infos of games that have ended, and begin the next ones."""
         batch = self._batch
         seconds = round(time.time() - self._start, 6)
-        for i in done.tolist():
-            infos[i]["TimeLimit.truncated"] = not batch.terminated[i]
-            infos[i]["terminal_observation"] = batch.observation(i)
+        numbers = done.tolist()
+        ends = zip(
+            numbers,
+            batch.terminated[done].tolist(),
+            batch.observations_of(done),
+            self._returns[done].tolist(),
+            batch.games[done, engine.STEPS].tolist(),
+            strict=True,
+        )
+        for i, terminated, observation, episode_return, length in ends:
+            info = infos[i]
+            info["game_over"] = terminated
+            info["TimeLimit.truncated"] = not terminated
+            info["terminal_observation"] = observation
+            info["episode"] = {"r": round(episode_return, 6), "l": length, "t": seconds}
             if not batch.direct:
-                infos[i]["action_mask"] = infos[i]["action_mask"].copy()  # the next episode's takes its place
-            length = int(batch.games[i, engine.STEPS])
-            infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": seconds}
+                info["action_mask"] = info["action_mask"].copy()  # the next episode's takes its place
         self._returns[done] = 0.0
         batch.begin(done)
-        for i, info in zip(done.tolist(), self._renew_infos(done), strict=True):
+        self._renew_infos(done)
+
+    def _renew_infos(self, chosen: Indices) -> None:
+        """Take over games that have begun or were restored, and the infos of their beginning."""
+        if self._batch.direct:
+            infos = read_infos(self._batch.games[chosen])
+        else:
+            infos = self._placement_infos(chosen)
+        for i, info in zip(chosen.tolist(), infos, strict=True):
+            info.pop("TimeLimit.truncated", None)
             self.reset_infos[i] = info
+            self._idle_infos[i] = {**info, **_IDLE}
 
     def action_masks(self) -> NDArray[np.bool_]:
         """

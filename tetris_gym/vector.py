@@ -222,8 +222,9 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
     def _final(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
         """What the infos say of episodes that have just ended."""
         observations = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(ended).tolist():
-            observations[i] = self._batch.observation(i)
+        chosen = np.flatnonzero(ended)
+        for i, observation in zip(chosen.tolist(), self._batch.observations_of(chosen), strict=True):
+            observations[i] = observation
         return {
             "final_obs": observations,
             "_final_obs": ended,
