@@ -348,7 +348,8 @@ class SequenceReplayBuffer(ReplayBuffer):
             if slots.size:
                 rings[chosen], rows[chosen] = self._rings.locate(slots)
                 begins = rows.copy()
-                begins[chosen] -= self.rng.integers(length, size=len(chosen))
+                # never at the first place: the action that earned it would be missing
+            begins[chosen] -= self.rng.integers(min(1, length - 1), length, size=len(chosen))
         starts, ends = self._rings.bounds(rings, rows)
         begins = np.maximum(np.minimum(begins, ends - length), starts)
         return self._read(rings, begins, np.minimum(ends - begins, length), length, env)

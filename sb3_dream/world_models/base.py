@@ -164,6 +164,16 @@ class WorldModel(nn.Module, ABC):
     def observe(self, sequences: Sequences) -> Observed:
         """One pass over replayed sequences: states and losses."""
 
+    def observe_rewarded(self, sequences: Sequences) -> dict[str, th.Tensor]:
+        """Further practice on steps that brought a reward, where those are rare.
+
+        These are no fair sample of what happens: only what is conditional on there being a reward may learn from them.
+
+        :param sequences: short ones, all with a reward on arrival at their last row
+        :return: scalar losses to add to those of :meth:`observe`; none by default
+        """
+        return {}
+
 
 def allowed_actions(logits: th.Tensor, choices: tuple[int, ...]) -> th.Tensor:
     """

@@ -14,12 +14,13 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_dream.nn.distributions import TwoHot, symlog
+from sb3_dream.nn.distributions import symlog
 from sb3_dream.nn.grid import Grid, GridNet, Layout
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
 from sb3_dream.world_models.observation_head import ObservationHead
+from sb3_dream.world_models.outcome_head import OutcomeHead, OutcomeLogits
 
 
 _PERIODS = tuple(range(2, 9))
@@ -36,7 +37,6 @@ class RecurrentWorldModel(WorldModel):
     :param memory: recurrent units a column
     :param cell: ``"gru"`` or ``"lstm"``
     :param reward_bins: bins of the two-hot reward head
-    :param reward_weight: weight of the reward loss beside the observation's nats
     :param clock: tell the networks the step's number in the episode modulo 2, 3, .. 8. Much that is hidden in games
         happens at every k-th step; a recurrent network learns to count to k late, if ever
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
@@ -55,7 +55,6 @@ class RecurrentWorldModel(WorldModel):
         memory: int = 64,
         cell: Literal["gru", "lstm"] = "gru",
         reward_bins: int = 63,
-        reward_weight: float = 1.0,
         clock: bool = True,
         temperature: float = 1.0,
         **kwargs: Any,
@@ -72,7 +71,7 @@ class RecurrentWorldModel(WorldModel):
         remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
 
         self.hidden, self.columns, self.cell, self.temperature = memory, columns, cell, temperature
-        self.reward_weight, self.clock = reward_weight, clock
+        self.clock = clock
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
         self.feature_layout = observed + remembered
 
@@ -83,13 +82,7 @@ class RecurrentWorldModel(WorldModel):
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
         self.predictor = GridNet(observed + action + remembered, width, depth)
         self.observation_head = ObservationHead(observation_spec.segments, observed, width)
-        self.outcome_net = GridNet(observed + observed + action + remembered, width, max(1, depth // 2))
-        self.reward_bins = TwoHot(reward_bins)
-        # two rewards, if the episode goes on and if it ends: a rare large one at the end would drown the others
-        self.reward_head = nn.Linear(width, 2 * reward_bins)
-        self.continue_head = nn.Linear(width, 1)
-        nn.init.zeros_(self.reward_head.weight)
-        nn.init.zeros_(self.reward_head.bias)
+        self.outcome_head = OutcomeHead(observed + observed + action + remembered, width, max(1, depth // 2), reward_bins)
         if mask_size is not None:
             self.mask_net = GridNet(self.feature_layout, width, 1)
             self.mask_head = nn.Linear(width * columns, mask_size)
@@ -110,10 +103,7 @@ class RecurrentWorldModel(WorldModel):
         return th.cat((self._scale(state.percept), self._remembered(state.memory)), -1)
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
-        rewards, logits = self._outcome_logits(state.memory, previous.percept, action, state.percept)
-        ending, alive = self.reward_bins.decode(rewards).unbind(-1)
-        continues = th.sigmoid(logits)
-        return Outcome(th.lerp(ending, alive, continues), continues)
+        return self.outcome_head.expect(self._outcome(state.memory, previous.percept, action, state.percept))
 
     def reconstruct(self, state: State) -> Observation:
         return {VECTOR: state.percept}
@@ -140,15 +130,11 @@ class RecurrentWorldModel(WorldModel):
         valid = after(sequences.valid)
         self.observation_head.update_scale(old, new, valid)
         nats = self.observation_head.loss(self._predict(remembered, old, acted), old, new)
-        reward_logits, continue_logits = self._outcome_logits(remembered, old, acted, new)
+        outcome = self._outcome(remembered, old, acted, new)
         reward, terminated = after(sequences.reward), after(sequences.terminated)
-        reward_logits = th.where(terminated[:, None] > 0, reward_logits[:, 0], reward_logits[:, 1])  # (N, bins)
-        reward_loss = self.reward_bins.loss(reward_logits, reward)
-        continue_loss = F.binary_cross_entropy_with_logits(continue_logits, 1 - terminated, reduction="none")
         losses = {
             "observation": masked_mean(nats, valid),
-            "reward": self.reward_weight * masked_mean(reward_loss, valid),
-            "continue": masked_mean(continue_loss, valid),
+            **self.outcome_head.losses(outcome, reward, terminated, valid),
         }
         if sequences.mask is not None:
             state = State(memory.flatten(0, 1), observation.flatten(0, 1))
@@ -156,9 +142,16 @@ class RecurrentWorldModel(WorldModel):
             mask_loss = F.binary_cross_entropy_with_logits(logits, sequences.mask, reduction="none").sum(-1)
             losses["mask"] = masked_mean(mask_loss, sequences.valid * (1 - sequences.terminated))
         with th.no_grad():
-            error = self.reward_bins.decode(reward_logits) - reward
+            error = self.outcome_head.expect(outcome).reward - reward
             metrics = {"reward_error": masked_mean(error.abs(), valid)}
         return Observed(memory, observation, losses, metrics)
+
+    def observe_rewarded(self, sequences: Sequences) -> dict[str, th.Tensor]:
+        observation, action = sequences.observation[VECTOR], sequences.action
+        memory = self._memories(observation, action, sequences.memory)
+        outcome = self._outcome(memory[:, -1], observation[:, -2], action[:, -2], observation[:, -1])
+        reward, terminated, valid = sequences.reward[:, -1], sequences.terminated[:, -1], sequences.valid[:, -1]
+        return {"rare_reward": self.outcome_head.amount_loss(outcome, reward, terminated, valid)}
 
     def _memories(self, observation: th.Tensor, action: th.Tensor, first: th.Tensor) -> th.Tensor:
         """
@@ -188,13 +181,10 @@ class RecurrentWorldModel(WorldModel):
         inputs = th.cat((self._scale(old), action, self._remembered(memory)), -1)
         return self.observation_head(self.predictor(inputs), old)
 
-    def _outcome_logits(
-        self, memory: th.Tensor, old: th.Tensor, action: th.Tensor, new: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """Reward logits if the step ends the episode and if not (N, 2, bins), and continue logits (N,)."""
-        inputs = th.cat((self._scale(old), self._scale(new), action, self._remembered(memory)), -1)
-        pooled = self.outcome_net(inputs).mean(1)
-        return self.reward_head(pooled).unflatten(-1, (2, -1)), self.continue_head(pooled).squeeze(-1)
+    def _outcome(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor, new: th.Tensor) -> OutcomeLogits:
+        # the new observation enters as the change, which is what most rewards are about
+        old, new = self._scale(old), self._scale(new)
+        return self.outcome_head(th.cat((old, new - old, action, self._remembered(memory)), -1))
 
     def _mask_logits(self, features: th.Tensor) -> th.Tensor:
         return self.mask_head(self.mask_net(features).flatten(1))

@@ -1,0 +1,89 @@
+"""Predicting what a step brings: its reward, and whether the episode goes on.
+
+The reward is a hurdle model (Cragg 1971): whether there is one at all, and how much it is if there is. The second
+part may then be trained on as many rewarded steps as one likes without making rewards look more frequent than they
+are. Both parts are doubled, for steps that end the episode and steps that do not: the large penalty or prize at an
+end would otherwise drown the small rewards on the way.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch as th
+import torch.nn.functional as F
+from torch import nn
+
+from sb3_dream.nn.distributions import TwoHot
+from sb3_dream.nn.grid import GridNet, Layout
+from sb3_dream.world_models.base import Outcome, masked_mean
+
+
+class OutcomeLogits(NamedTuple):
+    """
+    :param amount: (N, 2, bins) of the reward, if the episode ends and if it does not
+    :param rewarded: (N, 2) of there being a reward, likewise
+    :param continues: (N,) of the episode going on
+    """
+
+    amount: th.Tensor
+    rewarded: th.Tensor
+    continues: th.Tensor
+
+
+class OutcomeHead(nn.Module):
+    """
+    :param layout: what the input holds
+    :param width: features of a column
+    :param depth: residual blocks
+    :param bins: of the two-hot amount
+    """
+
+    def __init__(self, layout: Layout, width: int, depth: int, bins: int) -> None:
+        super().__init__()
+        self.net = GridNet(layout, width, depth)
+        self.bins = TwoHot(bins)
+        self.amount = nn.Linear(width, 2 * bins)
+        self.flags = nn.Linear(width, 3)
+        nn.init.zeros_(self.amount.weight)
+        nn.init.zeros_(self.amount.bias)
+
+    def forward(self, x: th.Tensor) -> OutcomeLogits:
+        """
+        :param x: (N, F)
+        """
+        pooled = self.net(x).mean(1)
+        flags = self.flags(pooled)
+        return OutcomeLogits(self.amount(pooled).unflatten(-1, (2, -1)), flags[:, :2], flags[:, 2])
+
+    def expect(self, logits: OutcomeLogits) -> Outcome:
+        """The expected reward and the probability that the episode goes on."""
+        ending, alive = (th.sigmoid(logits.rewarded) * self.bins.decode(logits.amount)).unbind(-1)
+        continues = th.sigmoid(logits.continues)
+        return Outcome(th.lerp(ending, alive, continues), continues)
+
+    def losses(
+        self, logits: OutcomeLogits, reward: th.Tensor, terminated: th.Tensor, valid: th.Tensor
+    ) -> dict[str, th.Tensor]:
+        """
+        :param reward: (N,)
+        :param terminated: (N,) 1 where the step ended the episode
+        :param valid: (N,) 1 for rows that count
+        """
+        rewarded = th.where(terminated > 0, logits.rewarded[:, 0], logits.rewarded[:, 1])
+        return {
+            "reward": self.amount_loss(logits, reward, terminated, valid),
+            "rewarded": masked_mean(_binary(rewarded, (reward != 0).float()), valid),
+            "continue": masked_mean(_binary(logits.continues, 1 - terminated), valid),
+        }
+
+    def amount_loss(
+        self, logits: OutcomeLogits, reward: th.Tensor, terminated: th.Tensor, valid: th.Tensor
+    ) -> th.Tensor:
+        """Of how much the rewards are where there are any; the arguments are those of :meth:`losses`."""
+        amount = th.where(terminated[:, None] > 0, logits.amount[:, 0], logits.amount[:, 1])  # (N, bins)
+        return masked_mean(self.bins.loss(amount, reward), valid * (reward != 0))
+
+
+def _binary(logits: th.Tensor, target: th.Tensor) -> th.Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
