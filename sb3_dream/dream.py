@@ -11,19 +11,22 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
+from stable_baselines3.common.utils import FloatSchedule
 
-from sb3_dream.environments import action_mask_size, action_masks, observation_layout, resolve_arguments
-from sb3_dream.imagination import Rollout, imagine, lambda_returns
+from sb3_dream.arguments import check_hyperparameters, resolve_environment
+from sb3_dream.behaviour import behaviour_losses, evaluate, experience
+from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
+from sb3_dream.imagination import imagine
+from sb3_dream.nn.optimization import minimise, require_finite_losses
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
 from sb3_dream.replay import SequenceReplayBuffer, SequenceSamples
+from sb3_dream.resume import ResumableAlgorithm
 from sb3_dream.world_models.base import Observed, Sequences, State
 
 
-class DREAM(OffPolicyAlgorithm):
+class DREAM(ResumableAlgorithm):
     """A Dreamer-class algorithm: a world model learns from replayed sequences, the policy learns inside it.
 
     Sources: Hafner et al. 2023, "Mastering Diverse Domains through World Models" (imagination, returns, critic);
@@ -41,6 +44,8 @@ class DREAM(OffPolicyAlgorithm):
     :param learning_starts: environment steps of random play before the first update
     :param batch_size: sequences a world-model update
     :param sequence_length: rows of a sequence
+    :param reward_batch_size: further steps an update, all with a reward, for the world model to learn how large rewards
+        are; for environments where most steps have none
     :param train_ratio: replayed rows for each environment step (DreamerV3's measure of work), whatever the number of
         environments; None for SB3's own ``gradient_steps`` after each ``train_freq``
     :param train_freq: environment steps of each environment between updates
@@ -49,7 +54,7 @@ class DREAM(OffPolicyAlgorithm):
         model that knows nothing yet collapses onto the model's errors
     :param policy_delay: updates of the world model for each of the actor and the critic
     :param imagination_horizon: steps of an imagined rollout
-    :param imagination_starts: rollouts an update of the actor and the critic, from states drawn out of the replayed ones
+    :param imagination_starts: rollouts an update of the actor and the critic, from states drawn out of replayed ones
     :param gamma: discount factor
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
@@ -84,8 +89,6 @@ class DREAM(OffPolicyAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy: DreamPolicy
-    replay_buffer: SequenceReplayBuffer
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class DREAM(OffPolicyAlgorithm):
         learning_starts: int = 1_000,
         batch_size: int = 16,
         sequence_length: int = 16,
+        reward_batch_size: int = 0,
         train_ratio: float | None = 32.0,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
@@ -132,7 +136,7 @@ class DREAM(OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        policy, env = resolve_arguments(policy, env, self.policy_aliases, verbose)
+        policy, env = resolve_environment(policy, env, self.policy_aliases, verbose)
         super().__init__(
             policy,
             env,
@@ -147,7 +151,7 @@ class DREAM(OffPolicyAlgorithm):
             action_noise=action_noise,
             replay_buffer_class=replay_buffer_class or SequenceReplayBuffer,
             replay_buffer_kwargs=replay_buffer_kwargs,
-            policy_kwargs=policy_kwargs,
+            policy_kwargs=dict(policy_kwargs or {}),
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
@@ -159,6 +163,7 @@ class DREAM(OffPolicyAlgorithm):
         )
         self.actor_learning_rate, self.critic_learning_rate = actor_learning_rate, critic_learning_rate
         self.sequence_length, self.train_ratio = sequence_length, train_ratio
+        self.reward_batch_size = reward_batch_size
         self.model_warmup, self.policy_delay = model_warmup, policy_delay
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
@@ -170,54 +175,47 @@ class DREAM(OffPolicyAlgorithm):
         self.use_masking = use_masking
         self.exploration_rate = epsilon_start
         self._owed_updates = 0.0
-        self._memory: th.Tensor | None = None  # (n_envs, M) before the current observations
+        self._from_env: dict[str, Any] | None = None  # what the policy has to know of the environment
+        self._scalars: dict[str, list[th.Tensor]] = {}  # waiting to be logged
+        check_hyperparameters(self)
         if _init_setup_model:
+            if env is None:
+                raise ValueError('no environment: use DREAM("CartPole-v1"), DREAM(env) or DREAM("MlpPolicy", env)')
             self._setup_model()
 
     # ------------------------------------------------------------------ set up
 
     def _setup_model(self) -> None:
-        mask_size = action_mask_size(self.env, self.use_masking, self.action_space)
-        layout = observation_layout(self.env)
-        self.policy_kwargs.setdefault("mask_size", mask_size)
-        self.policy_kwargs.setdefault("observation_layout", layout)
+        if self._from_env is None:
+            mask_size = action_mask_size(self.env, self.use_masking, self.action_space)
+            self._from_env = {"mask_size": mask_size, "observation_layout": observation_layout(self.env)}
         rates = {"actor_lr_schedule": self.actor_learning_rate, "critic_lr_schedule": self.critic_learning_rate}
         schedules = {name: FloatSchedule(rate) for name, rate in rates.items() if rate is not None}
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.policy = self.policy_class(
-            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs, **schedules
-        ).to(self.device)
+        kwargs = self._from_env | self.policy_kwargs | schedules
+        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
+        self.policy = policy.to(self.device)
         if self.replay_buffer is None:
-            assert self.replay_buffer_class is not None
-            self.replay_buffer = self.replay_buffer_class(
-                self.buffer_size,
-                self.observation_space,
-                self.action_space,
-                device=self.device,
-                n_envs=self.n_envs,
-                memory_size=self.policy.world_model.memory_size,
-                mask_shape=self.policy.mask_size,
-                binary=bool((self.policy.observation_layout or {}).get("binary")) or "auto",
-                **self.replay_buffer_kwargs,
-            )
-            self.replay_buffer.seed(self.seed)
+            self.replay_buffer = self._make_replay_buffer()
         self._convert_train_freq()
 
-    def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        tb_log_name: str = "run",
-        progress_bar: bool = False,
-    ) -> tuple[int, Any]:
-        fresh = reset_num_timesteps or self._last_obs is None
-        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        if fresh:  # the environments have just been reset: what was under way has ended
-            self.replay_buffer.truncate_last_trajectory()
-            self._memory = self.policy.world_model.initial_memory(self.n_envs)
-        return result
+    def _make_replay_buffer(self) -> SequenceReplayBuffer:
+        assert self.replay_buffer_class is not None
+        buffer = self.replay_buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            memory_size=self.policy.world_model.memory_size,
+            mask_shape=self.policy.mask_size,
+            binary=bool((self.policy.observation_layout or {}).get("binary")) or "auto",
+            **self.replay_buffer_kwargs,
+        )
+        if self.seed is not None:
+            buffer.seed(self.seed)
+        return buffer
 
     def learn(
         self,
@@ -233,49 +231,67 @@ class DREAM(OffPolicyAlgorithm):
         :param callback: called at every step of the environments
         :param log_interval: episodes between two logs
         :param tb_log_name: name of the run in TensorBoard
-        :param reset_num_timesteps: False to go on with an earlier run
+        :param reset_num_timesteps: False to go on with an earlier run, see :mod:`sb3_dream.resume`
         :param progress_bar: show one (needs tqdm and rich)
         """
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """See :meth:`DreamPolicy.predict`. Never disturbs training, whatever is predicted, and when."""
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
+
     # ----------------------------------------------------------------- collect
 
-    @th.no_grad()
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """See the base class, which makes as many updates as the returned ``episode_timesteps`` if there is a ratio."""
+        rollout = super().collect_rollouts(*args, **kwargs)
+        if self.train_ratio is None or self.num_timesteps <= self.learning_starts:
+            return rollout
+        self._owed_updates += rollout.episode_timesteps * self.train_ratio / (self.batch_size * self.sequence_length)
+        updates = int(self._owed_updates)
+        self._owed_updates -= updates
+        return rollout._replace(episode_timesteps=updates + max(0, self.model_warmup - self._n_updates))
+
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        assert self._last_obs is not None and self._memory is not None and self.env is not None
-        self._masks = action_masks(self.env) if self.policy.mask_size is not None else None
-        mask = None if self._masks is None else th.as_tensor(self._masks, device=self.device)
-        tensors, _ = self.policy.obs_to_tensor(self._last_obs)
-        chosen, state = self.policy.act(tensors, self._memory, mask)
-        explores = self._exploring(n_envs, learning_starts)
-        if explores.any():
-            chosen[explores] = self._random_actions(n_envs, mask)[explores]
-        if action_noise is not None and self.policy.action_spec.continuous:
-            chosen = (chosen + th.as_tensor(action_noise(), dtype=chosen.dtype).reshape(chosen.shape)).clamp(-1, 1)
-        self._memory_before = self._memory
-        self._memory = self.policy.world_model.remember(state, self.policy.action_spec.encode(chosen))
+        self._mid_step = True
+        with self._stream.use(), th.no_grad():
+            chosen = self._choose(learning_starts, action_noise, n_envs)
         stored = chosen.cpu().numpy().reshape(n_envs, *(self.action_space.shape or ()))
         return self.policy.to_env(chosen), stored
 
-    def _exploring(self, n_envs: int, learning_starts: int) -> th.Tensor:
+    def _choose(self, learning_starts: int, action_noise: ActionNoise | None, n_envs: int) -> th.Tensor:
+        """(n_envs, n) actions as the policy gives them."""
+        assert self._last_obs is not None and self._memory is not None and self.env is not None
+        spec = self.policy.action_spec
+        self._masks = None if self.policy.mask_size is None else action_masks(self.env, spec)
+        mask = None if self._masks is None else th.as_tensor(self._masks, device=self.device)
+        tensors, _ = self.policy.obs_to_tensor(self._last_obs)
+        chosen, state = self.policy.act(tensors, self._memory, mask)
+        explores = self._explores(n_envs, learning_starts)
+        if explores.any():
+            chosen[explores] = spec.sample(n_envs, mask).to(chosen)[explores]
+        if action_noise is not None:
+            chosen = (chosen + th.as_tensor(action_noise()).to(chosen).reshape(chosen.shape)).clamp(-1, 1)
+        self._memory_before = self._memory
+        self._memory = self.policy.world_model.remember(state, spec.encode(chosen))
+        return chosen
+
+    def _explores(self, n_envs: int, learning_starts: int) -> th.Tensor:
         """(n_envs,) bool, which environments play a random action now."""
         if self.num_timesteps < learning_starts:
             return th.ones(n_envs, dtype=th.bool)
-        progress = min(1.0, (self.num_timesteps - learning_starts) / max(1, self.epsilon_decay))
+        progress = min(1.0, (self.num_timesteps - learning_starts) / self.epsilon_decay)
         self.exploration_rate = self.epsilon_start + progress * (self.epsilon_end - self.epsilon_start)
-        if self.exploration_rate == 0.0:
-            return th.zeros(n_envs, dtype=th.bool)
         return th.rand(n_envs) < self.exploration_rate
-
-    def _random_actions(self, n_envs: int, mask: th.Tensor | None) -> th.Tensor:
-        """(n_envs, n) uniformly random actions, out of the allowed ones."""
-        spec = self.policy.action_spec
-        if spec.continuous:
-            return 2 * th.rand(n_envs, spec.vector_size, device=self.device) - 1
-        allowed = th.ones(n_envs, spec.vector_size, device=self.device) if mask is None else mask.float()
-        return th.stack([part.multinomial(1)[:, 0] for part in allowed.split(spec.choices, -1)], -1).float()
 
     def _store_transition(
         self,
@@ -287,6 +303,7 @@ class DREAM(OffPolicyAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:
         assert self._memory is not None
+        require_finite_step(new_obs, reward, infos, self.num_timesteps)
         # the base class finds the last observations and undoes VecNormalize; the memories and masks are ours to add
         add = partial(
             self.replay_buffer.add,
@@ -298,36 +315,36 @@ class DREAM(OffPolicyAlgorithm):
         self._last_episode_starts = dones
         if dones.any():
             self._memory = self._memory.masked_fill(th.as_tensor(dones, device=self.device)[:, None], 0.0)
+        self._mid_step = False
 
     # ------------------------------------------------------------------- train
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """
-        :param gradient_steps: number of updates; with a ``train_ratio``, environment steps since the last call
+        :param gradient_steps: number of updates
         :param batch_size: sequences an update
         """
-        if self.train_ratio is not None:
-            self._owed_updates += gradient_steps * self.train_ratio / (batch_size * self.sequence_length)
-            gradient_steps = int(self._owed_updates)
-            self._owed_updates -= gradient_steps
-        warmup = max(0, self.model_warmup - self._n_updates)
-        gradient_steps += warmup
-        if gradient_steps == 0:
-            return
         self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        for update in range(gradient_steps):
-            samples = self.replay_buffer.sample_sequences(batch_size, self.sequence_length, self._vec_normalize_env)
-            sequences = self._encode(samples)
-            observed = self._train_world_model(sequences)
-            self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
-            self._n_updates += 1
-            if update >= warmup and self._n_updates % self.policy_delay == 0:
-                self._train_actor_critic(self._starts(sequences, observed))
-            if self._n_updates % self.target_update_interval == 0:
-                self.policy.actor_critic.update_slow_critic(self.tau)
+        self.logger.record("train/learning_rate", self.policy.update_learning_rates(self._current_progress_remaining))
+        for _ in range(gradient_steps):
+            with self._stream.use():
+                self._update(batch_size)
+        for name, values in self._scalars.items():
+            self.logger.record_mean(f"train/{name}", th.stack(values).mean().item())
+        self._scalars = {}
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def _update(self, batch_size: int) -> None:
+        samples = self.replay_buffer.sample_sequences(batch_size, self.sequence_length, self._vec_normalize_env)
+        sequences = self._encode(samples)
+        observed = self._train_world_model(sequences)
+        self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
+        self._n_updates += 1
+        if self._n_updates > self.model_warmup and self._n_updates % self.policy_delay == 0:
+            self._train_actor_critic(self._starts(sequences, observed))
+        if self._n_updates % self.target_update_interval == 0:
+            self.policy.actor_critic.update_slow_critic(self.tau)
 
     def _encode(self, samples: SequenceSamples) -> Sequences:
         return Sequences(
@@ -342,10 +359,13 @@ class DREAM(OffPolicyAlgorithm):
 
     def _train_world_model(self, sequences: Sequences) -> Observed:
         observed = self.policy.world_model.observe(sequences)
-        loss = sum(observed.losses.values())
-        self._minimise(self.policy.world_model_optimizer, loss, observed.losses)
-        self._log({"world_model_loss": loss, **{f"world_model/{k}": v for k, v in observed.losses.items()}})
-        self._log(observed.metrics)
+        parts = dict(observed.losses)
+        if self.reward_batch_size:
+            rewarded = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
+            parts |= self.policy.world_model.observe_rewarded(self._encode(rewarded))
+        losses = {f"world_model/{name}": loss for name, loss in parts.items()}
+        loss = minimise(self.policy.world_model_optimizer, losses, self.max_grad_norm, self._when())
+        self._log({"world_model_loss": loss, **losses, **observed.metrics})
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
 
     def _starts(self, sequences: Sequences, observed: Observed) -> State:
@@ -355,103 +375,31 @@ class DREAM(OffPolicyAlgorithm):
         return State(observed.memory.flatten(0, 1)[chosen], observed.percept.flatten(0, 1)[chosen])
 
     def _train_actor_critic(self, start: State) -> None:
-        policy = self.policy
+        policy, actor_critic = self.policy, self.policy.actor_critic
         through_model = self.actor_gradient == "dynamics" or (
             self.actor_gradient == "auto" and policy.action_spec.continuous
         )
         policy.world_model.requires_grad_(False)
         with th.set_grad_enabled(through_model):
-            rollout = imagine(policy.world_model, policy.actor_critic, start, self.imagination_horizon)
-            flat = rollout.features.flatten(0, 1)
-            values = policy.actor_critic.slow_values(flat).unflatten(0, rollout.features.shape[:2])  # (H + 1, N)
-            returns = lambda_returns(rollout.rewards, rollout.continues, values, self.gamma, self.gae_lambda)
+            rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
+            evaluated = evaluate(rollout, actor_critic, self.gamma, self.gae_lambda)
         policy.world_model.requires_grad_(True)
-        scale = policy.return_scale.update(returns.detach())
-        self._log({"imagined_return": returns.mean(), "return_scale": scale, "imagined_reward": rollout.rewards.mean()})
-        if through_model:
-            self._improve_through_model(rollout, returns / scale, returns.detach(), values.detach()[:-1])
-        else:
-            advantages = returns - values[:-1]
-            if self.normalize_advantage:
-                advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-            else:
-                advantages = advantages / scale
-            self._improve_by_score(rollout, advantages, returns, values[:-1])
-
-    def _improve_by_score(
-        self, rollout: Rollout, advantages: th.Tensor, returns: th.Tensor, values: th.Tensor
-    ) -> None:
-        """
-        :param advantages: (H, N) scaled
-        :param returns: (H, N)
-        :param values: (H, N) of the slow critic
-        """
-        batch = [rollout.features[:-1], rollout.actions, rollout.log_probs, advantages, returns, values, rollout.weights()]
-        batch = [x.flatten(0, 1) for x in batch]
-        masks = None if rollout.masks is None else rollout.masks.flatten(0, 1)
+        imagined_return = evaluated.returns.detach().mean()
+        require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())
+        scale = policy.return_scale.update(evaluated.returns.detach())
+        steps = experience(evaluated, scale, through_model, self.normalize_advantage)
         for _ in range(self.n_epochs):
-            for rows in th.randperm(len(advantages.flatten()), device=self.device).chunk(self.n_minibatches):
-                features, actions, old_log_probs, advantage, target, slow, weight = (x[rows] for x in batch)
-                actor, outputs = self.policy.actor_critic.evaluate(features, None if masks is None else masks[rows])
-                ratio = (actor.log_prob(actions) - old_log_probs).exp()
-                clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
-                gain = th.minimum(ratio * advantage, clipped * advantage)
-                self._step_actor_critic(-gain, actor.entropy(), outputs, target, slow, weight)
+            for rows in th.randperm(len(steps.returns), device=self.device).chunk(self.n_minibatches):
+                part = steps.rows(rows)
+                losses, metrics = behaviour_losses(actor_critic, part, through_model, self.clip_range, self.ent_coef)
+                minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when())
+                self._log(losses | metrics)
+        imagined_reward = rollout.rewards.detach().mean()
+        self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
 
-    def _improve_through_model(
-        self, rollout: Rollout, gains: th.Tensor, returns: th.Tensor, values: th.Tensor
-    ) -> None:
-        """
-        :param gains: (H, N) scaled returns, differentiable through the model
-        :param returns: (H, N)
-        :param values: (H, N) of the slow critic
-        """
-        features = rollout.features[:-1].detach().flatten(0, 1)
-        actor, outputs = self.policy.actor_critic.evaluate(features, None)
-        weight = rollout.weights().flatten()
-        self._step_actor_critic(-gains.flatten(), actor.entropy(), outputs, returns.flatten(), values.flatten(), weight)
-
-    def _step_actor_critic(
-        self,
-        policy_loss: th.Tensor,
-        entropy: th.Tensor,
-        outputs: th.Tensor,
-        target: th.Tensor,
-        slow: th.Tensor,
-        weight: th.Tensor,
-    ) -> None:
-        """One gradient step; everything is (N,) but the critic's ``outputs`` (N, bins)."""
-        critic = self.policy.actor_critic
-        losses = {
-            "actor_loss": (policy_loss * weight).mean(),
-            "entropy_loss": -self.ent_coef * (entropy * weight).mean(),
-            "critic_loss": ((critic.value_loss(outputs, target) + critic.value_loss(outputs, slow)) * weight).mean(),
-        }
-        self._minimise(self.policy.actor_critic_optimizer, sum(losses.values()), losses)
-        self._log({**losses, "entropy": entropy.mean()})
-
-    def _minimise(self, optimizer: th.optim.Optimizer, loss: Any, parts: dict[str, th.Tensor]) -> None:
-        """One optimiser step; stops before any parameter is spoiled when the loss is not finite."""
-        if not th.isfinite(loss):
-            bad = [name for name, part in parts.items() if not th.isfinite(part)]
-            raise FloatingPointError(
-                f"{', '.join(bad)} became NaN or infinite at update {self._n_updates} ({self.num_timesteps} steps); "
-                "no parameter was changed by it. Check rewards and observations, or lower the learning rate."
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for group in optimizer.param_groups:
-            th.nn.utils.clip_grad_norm_(group["params"], self.max_grad_norm, foreach=True)
-        optimizer.step()
-
-    def _update_learning_rates(self) -> None:
-        progress = self._current_progress_remaining
-        self.logger.record("train/learning_rate", self.lr_schedule(progress))
-        update_learning_rate(self.policy.world_model_optimizer, self.lr_schedule(progress))
-        actor, critic = self.policy.actor_critic_optimizer.param_groups
-        actor["lr"] = self.policy.actor_lr_schedule(progress)
-        critic["lr"] = self.policy.critic_lr_schedule(progress)
+    def _when(self) -> str:
+        return f"update {self._n_updates} (step {self.num_timesteps})"
 
     def _log(self, scalars: dict[str, th.Tensor]) -> None:
         for name, value in scalars.items():
-            self.logger.record_mean(f"train/{name}", value.item())
+            self._scalars.setdefault(name, []).append(value.detach())

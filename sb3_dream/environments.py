@@ -1,16 +1,17 @@
-"""What DREAM asks of environments: finding them by name, their action masks and their observation's layout."""
+"""What DREAM asks of environments: finding them by name, action masks, the observation's layout, finite numbers."""
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
+from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.vec_env import VecEnv
+from gymnasium.envs.registration import namespace
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_wrapper
 
 from sb3_dream.spaces import ActionSpec
 
@@ -26,43 +27,15 @@ def ensure_registered(env_id: str) -> bool:
     if ":" in env_id or env_id in gym.registry:
         return True
     # Gymnasium 1.x no longer loads the entry points of the group "gymnasium.envs" by itself
-    from importlib.metadata import entry_points
-
     for entry_point in entry_points(group="gymnasium.envs"):
-        announced = entry_point.load()
-        if callable(announced):
-            announced()
+        try:
+            with nullcontext() if entry_point.name == "__root__" else namespace(entry_point.name):
+                announced = entry_point.load()
+                if callable(announced):
+                    announced()
+        except Exception as error:  # somebody else's package must not stand in the way
+            warnings.warn(f"the environments of {entry_point.value} cannot be loaded: {error!r}", stacklevel=2)
     return env_id in gym.registry
-
-
-def resolve_arguments(
-    policy: Any, env: Any, aliases: dict[str, type[BasePolicy]], verbose: int = 0
-) -> tuple[str | type[BasePolicy], Any]:
-    """Sort out ``DREAM(env)`` and ``DREAM("MlpPolicy", env)``.
-
-    :param policy: policy name or class; or an environment or its id when ``env`` is None
-    :param env: environment, id, or None
-    :param aliases: the policy names
-    :param verbose: SB3's verbosity
-    :return: the policy and the environment, made if it was an id
-    :raises ValueError: when a name is neither a policy nor an environment
-    """
-    is_policy = policy in aliases if isinstance(policy, str) else isinstance(policy, type)
-    if env is None and not is_policy:
-        env, policy = policy, None
-    elif not is_policy:
-        raise ValueError(f"unknown policy {policy!r}: expected one of {', '.join(aliases)}, or a policy class")
-    if isinstance(env, str):
-        if not ensure_registered(env):
-            raise ValueError(f"{env!r} is neither a policy ({', '.join(aliases)}) nor a registered environment id")
-        env = maybe_make_env(env, verbose)
-    if policy is None:
-        if not hasattr(env, "observation_space"):
-            raise ValueError(f"expected a policy, an environment or an environment id, not {env!r}")
-        space = env.observation_space
-        images = is_image_space(space)
-        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "CnnPolicy" if images else "MlpPolicy"
-    return policy, env
 
 
 def observation_layout(env: VecEnv | None) -> dict[str, Any] | None:
@@ -72,7 +45,11 @@ def observation_layout(env: VecEnv | None) -> dict[str, Any] | None:
     """
     if env is None or not env.has_attr(LAYOUT):
         return None
-    return env.get_attr(LAYOUT)[0]
+    layout = env.get_attr(LAYOUT)[0]
+    normalizer = unwrap_vec_wrapper(env, VecNormalize)
+    if layout is not None and normalizer is not None and normalizer.norm_obs:
+        return {key: value for key, value in layout.items() if key == "grids"}  # what is normalised is binary no more
+    return layout
 
 
 def action_mask_size(env: VecEnv | None, use_masking: bool | str, action_space: spaces.Space) -> int | None:
@@ -96,8 +73,52 @@ def action_mask_size(env: VecEnv | None, use_masking: bool | str, action_space: 
     return sum(ActionSpec(action_space).choices)
 
 
-def action_masks(env: VecEnv) -> np.ndarray:
+def require_masks(env: VecEnv, mask_size: int | None) -> None:
     """
+    :param env: the training environments
+    :param mask_size: number of mask bits that the model has learned with, or None
+    :raises ValueError: if it has, and the environments have none
+    """
+    if mask_size is not None and not env.has_attr(MASKS):
+        raise ValueError("the model learns with action masks, but these environments have no method action_masks()")
+
+
+def action_masks(env: VecEnv, spec: ActionSpec) -> np.ndarray:
+    """
+    :param spec: what the actions are
     :return: (n_envs, K) bool
+    :raises ValueError: if they have another size, or if nothing is allowed
     """
-    return np.stack(env.env_method(MASKS)).astype(bool).reshape(env.num_envs, -1)
+    masks = np.stack(env.env_method(MASKS)).astype(bool).reshape(env.num_envs, -1)
+    if masks.shape[1] != sum(spec.choices):
+        raise ValueError(f"action_masks() has {masks.shape[1]} entries for {sum(spec.choices)} choices of {spec.space}")
+    allowed = np.logical_or.reduceat(masks, np.cumsum((0, *spec.choices[:-1])), axis=1).all(1)
+    if not allowed.all():
+        raise ValueError(f"action_masks() of environment {int(np.argmin(allowed))} allows no action at all")
+    return masks
+
+
+def require_finite_step(
+    observations: np.ndarray | dict[str, np.ndarray], rewards: np.ndarray, infos: list[dict[str, Any]], step: int
+) -> None:
+    """
+    :param observations: what the environments returned, (n_envs, ...)
+    :param rewards: (n_envs,)
+    :param infos: with the last observations of the episodes that ended
+    :param step: environment steps so far
+    :raises ValueError: if anything is NaN or infinite, before it reaches the replay buffer
+    """
+    values = [("reward", None, rewards), *_parts(None, observations)]
+    for i, info in enumerate(infos):
+        if info.get("terminal_observation") is not None:
+            values += _parts(i, info["terminal_observation"])
+    for name, env_index, value in values:
+        if np.issubdtype(np.asarray(value).dtype, np.floating) and not np.isfinite(value).all():
+            index = int(np.argwhere(~np.isfinite(value))[0][0]) if env_index is None else env_index
+            raise ValueError(f"environment {index} returned NaN or infinity in its {name} at step {step}")
+
+
+def _parts(env_index: int | None, observation: Any) -> list[tuple[str, int | None, Any]]:
+    if isinstance(observation, dict):
+        return [(f"observation[{key!r}]", env_index, part) for key, part in observation.items()]
+    return [("observation", env_index, observation)]

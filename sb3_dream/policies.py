@@ -9,6 +9,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.spaces import ActionSpec, Observation, ObservationSpec
@@ -91,6 +92,18 @@ class DreamPolicy(BasePolicy):
             **optimizer_kwargs,
         )
 
+    def update_learning_rates(self, progress_remaining: float) -> float:
+        """
+        :param progress_remaining: from 1 to 0
+        :return: the world model's learning rate
+        """
+        rate = self.lr_schedule(progress_remaining)
+        update_learning_rate(self.world_model_optimizer, rate)
+        actor, critic = self.actor_critic_optimizer.param_groups
+        actor["lr"] = self.actor_lr_schedule(progress_remaining)
+        critic["lr"] = self.critic_lr_schedule(progress_remaining)
+        return rate
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         data.pop("normalize_images", None)
@@ -148,11 +161,13 @@ class DreamPolicy(BasePolicy):
         :return: the environment's actions, (N, *action_space.shape)
         """
         array = action.cpu().numpy()
-        if isinstance(self.action_space, spaces.Box):
-            return self.unscale_action(array.reshape(-1, *self.action_space.shape)).astype(self.action_space.dtype)
-        array = array.reshape(-1, *(self.action_space.shape or ()))
-        start = int(getattr(self.action_space, "start", 0)) if isinstance(self.action_space, spaces.Discrete) else 0
-        return array.astype(self.action_space.dtype) + start
+        space = self.action_space
+        array = array.reshape(-1, *(space.shape or ()))
+        if isinstance(space, spaces.Box):
+            array = self.unscale_action(array)
+            array = np.rint(array) if np.issubdtype(space.dtype, np.integer) else array
+            return np.clip(array, space.low, space.high).astype(space.dtype)  # rounding may leave the box
+        return array.astype(space.dtype) + np.asarray(getattr(space, "start", 0), dtype=space.dtype)
 
     @th.no_grad()
     def predict(
@@ -172,20 +187,28 @@ class DreamPolicy(BasePolicy):
         :return: actions, and the state to pass with the next observation
         """
         self.set_training_mode(False)
+        if isinstance(observation, tuple):
+            raise ValueError(
+                "predict() takes an observation, not a tuple: Gymnasium's env.reset() returns (observation, info), "
+                "while a VecEnv's returns the observations alone"
+            )
         tensors, vectorized = self.obs_to_tensor(observation)
         batch = next(iter(self.encode(tensors).values())).shape[0]
-        if state is None:
-            memory = self.world_model.initial_memory(batch)
-        else:
+        memory = self.world_model.initial_memory(batch)
+        if state is not None:
+            if state[0].shape != memory.shape:
+                raise ValueError(
+                    f"state is of shape {state[0].shape}, expected {tuple(memory.shape)} for {batch} environments; "
+                    "pass state=None to start"
+                )
             memory = th.as_tensor(state[0], device=self.device)
-            if memory.shape[0] != batch:
-                raise ValueError(f"state has {memory.shape[0]} rows for {batch} environments; pass state=None to start")
         if episode_start is not None:
             starts = th.as_tensor(np.atleast_1d(episode_start), dtype=th.bool, device=self.device)
             memory = memory.masked_fill(starts[:, None], 0.0)
         mask = None
-        if action_masks is not None:
-            mask = th.as_tensor(action_masks, dtype=th.bool, device=self.device).reshape(batch, -1)
+        if action_masks is not None and self.mask_size is not None:
+            mask = th.as_tensor(np.asarray(action_masks), dtype=th.bool, device=self.device)
+            mask = mask.reshape(batch, self.mask_size)
         action, perceived = self.act(tensors, memory, mask, deterministic)
         memory = self.world_model.remember(perceived, self.action_spec.encode(action))
         actions = self.to_env(action)

@@ -1,0 +1,112 @@
+"""What the actor and the critic learn from rollouts in the world model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_dream.actor_critic import ActorCritic
+from sb3_dream.imagination import Rollout, lambda_returns
+
+
+class Evaluated(NamedTuple):
+    """A rollout and what it is worth.
+
+    :param rollout: H steps from N starts
+    :param returns: (H, N) lambda-returns, differentiable where the rollout is
+    :param values: (H + 1, N) by the slow critic
+    """
+
+    rollout: Rollout
+    returns: th.Tensor
+    values: th.Tensor
+
+
+class Experience(NamedTuple):
+    """Imagined steps, all in a row.
+
+    :param features: (N, F)
+    :param actions: (N, n)
+    :param log_probs: (N,) under the policy that acted
+    :param gains: (N,) advantages, or returns that are differentiable through the world model
+    :param returns: (N,) targets of the critic
+    :param values: (N,) by the slow critic
+    :param weights: (N,) how probably the step is still part of the episode
+    :param masks: (N, K) allowed actions, or None
+    """
+
+    features: th.Tensor
+    actions: th.Tensor
+    log_probs: th.Tensor
+    gains: th.Tensor
+    returns: th.Tensor
+    values: th.Tensor
+    weights: th.Tensor
+    masks: th.Tensor | None
+
+    def rows(self, index: th.Tensor) -> Experience:
+        """
+        :param index: (M,) which steps
+        """
+        return Experience(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
+
+
+def evaluate(rollout: Rollout, actor_critic: ActorCritic, gamma: float, gae_lambda: float) -> Evaluated:
+    """
+    :param gamma: discount factor
+    :param gae_lambda: lambda of the lambda-returns
+    """
+    values = actor_critic.slow_values(rollout.features.flatten(0, 1)).unflatten(0, rollout.features.shape[:2])
+    return Evaluated(rollout, lambda_returns(rollout.rewards, rollout.continues, values, gamma, gae_lambda), values)
+
+
+def experience(evaluated: Evaluated, scale: th.Tensor, through_model: bool, normalize_advantage: bool) -> Experience:
+    """
+    :param scale: what gains are divided by, see :class:`~sb3_dream.actor_critic.ReturnScale`
+    :param through_model: the gains are the returns themselves, differentiable, instead of advantages
+    :param normalize_advantage: standardise the advantages instead of dividing them by ``scale``
+    """
+    rollout, returns, values = evaluated
+    if through_model:
+        gains = returns / scale
+    else:
+        gains = returns - values[:-1]
+        gains = (gains - gains.mean()) / (gains.std() + 1e-8) if normalize_advantage else gains / scale
+    flat = [
+        rollout.features[:-1].detach(),
+        rollout.actions.detach(),
+        rollout.log_probs.detach(),
+        gains,
+        returns.detach(),
+        values[:-1].detach(),
+        rollout.weights(),
+    ]
+    masks = None if rollout.masks is None else rollout.masks.flatten(0, 1)
+    return Experience(*(part.flatten(0, 1) for part in flat), masks)
+
+
+def behaviour_losses(
+    actor_critic: ActorCritic, steps: Experience, through_model: bool, clip_range: float, ent_coef: float
+) -> tuple[dict[str, th.Tensor], dict[str, th.Tensor]]:
+    """
+    :param through_model: whether ``steps.gains`` are differentiable
+    :param clip_range: of the probability ratio (Schulman et al. 2017, eq. 7)
+    :param ent_coef: weight of the entropy
+    :return: losses, whose sum is to be minimised, and metrics to log
+    """
+    actor, outputs = actor_critic.evaluate(steps.features, steps.masks)
+    if through_model:
+        gain = steps.gains
+    else:
+        ratio = (actor.log_prob(steps.actions) - steps.log_probs).exp()
+        gain = th.minimum(ratio * steps.gains, ratio.clamp(1 - clip_range, 1 + clip_range) * steps.gains)
+    entropy = actor.entropy()
+    # the regulariser keeps the critic near its slow copy, on whose returns it learns (DreamerV3, "Critic learning")
+    value_loss = actor_critic.value_loss(outputs, steps.returns) + actor_critic.value_loss(outputs, steps.values)
+    losses = {
+        "actor_loss": -(gain * steps.weights).mean(),
+        "entropy_loss": -ent_coef * (entropy * steps.weights).mean(),
+        "critic_loss": (value_loss * steps.weights).mean(),
+    }
+    return losses, {"entropy": entropy.detach().mean()}

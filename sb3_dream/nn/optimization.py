@@ -1,0 +1,40 @@
+"""Gradient steps that stop before they spoil anything."""
+
+from __future__ import annotations
+
+import torch as th
+
+
+def minimise(optimizer: th.optim.Optimizer, losses: dict[str, th.Tensor], max_grad_norm: float, when: str) -> th.Tensor:
+    """One step on the sum of the losses.
+
+    :param losses: scalars by name
+    :param max_grad_norm: of each of the optimiser's parameter groups
+    :param when: for the error message
+    :return: the sum, detached
+    :raises FloatingPointError: if a loss or a gradient is NaN or infinite; no parameter has changed then
+    """
+    loss = th.stack(list(losses.values())).sum()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    groups = [group["params"] for group in optimizer.param_groups]
+    norms = [th.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True) for parameters in groups]
+    require_finite_losses(losses, sum(norms, loss.detach()), when)
+    optimizer.step()
+    return loss.detach()
+
+
+def require_finite_losses(losses: dict[str, th.Tensor], total: th.Tensor, when: str) -> None:
+    """
+    :param losses: scalars by name
+    :param total: scalar that is not finite if one of them is not, or a gradient of theirs
+    :param when: for the error message
+    :raises FloatingPointError: with the names of those that are NaN or infinite
+    """
+    if not th.isfinite(total):
+        bad = [name for name, loss in losses.items() if not th.isfinite(loss)]
+        what = ", ".join(bad) or f"the gradient of {', '.join(losses)}"
+        raise FloatingPointError(
+            f"{what} became NaN or infinite in {when}; the parameters are as they were before. Check rewards and "
+            "observations, or lower the learning rate."
+        )
