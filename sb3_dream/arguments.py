@@ -18,6 +18,7 @@ _COUNTS = {  # name: smallest value
     "learning_starts": 0,
     "batch_size": 1,
     "sequence_length": 2,
+    "reward_batch_size": 0,
     "model_warmup": 0,
     "policy_delay": 1,
     "imagination_horizon": 1,

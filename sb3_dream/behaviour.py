@@ -8,6 +8,17 @@ import torch as th
 
 from sb3_dream.actor_critic import ActorCritic
 from sb3_dream.imagination import Rollout, lambda_returns
+from sb3_dream.world_models.base import Observed, Sequences, State
+
+
+def draw_starts(sequences: Sequences, observed: Observed, count: int) -> State:
+    """
+    :param count: how many at most
+    :return: states to imagine from, drawn without replacement among those that are real and not terminal
+    """
+    usable = (sequences.valid * (1 - sequences.terminated)).flatten().nonzero().squeeze(-1)
+    chosen = usable[th.randperm(len(usable), device=usable.device)[:count]]
+    return State(observed.memory.flatten(0, 1)[chosen], observed.percept.flatten(0, 1)[chosen])
 
 
 class Evaluated(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
@@ -16,14 +16,17 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_dream.arguments import check_hyperparameters, resolve_environment
-from sb3_dream.behaviour import behaviour_losses, evaluate, experience
+from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
 from sb3_dream.imagination import imagine
-from sb3_dream.nn.optimization import minimise, require_finite_losses
+from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
-from sb3_dream.replay import SequenceReplayBuffer, SequenceSamples
+from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.resume import ResumableAlgorithm
 from sb3_dream.world_models.base import Observed, Sequences, State
+
+if TYPE_CHECKING:
+    from sb3_dream.config import DREAMConfig
 
 
 class DREAM(ResumableAlgorithm):
@@ -183,6 +186,15 @@ class DREAM(ResumableAlgorithm):
                 raise ValueError('no environment: use DREAM("CartPole-v1"), DREAM(env) or DREAM("MlpPolicy", env)')
             self._setup_model()
 
+    @classmethod
+    def from_config(cls, config: DREAMConfig, env: GymEnv | str, **kwargs: Any) -> DREAM:
+        """
+        :param config: everything but the environment
+        :param env: environment, vectorized or not, or its id
+        :param kwargs: further arguments, which go before those of the config
+        """
+        return config.make(env, cls, **kwargs)
+
     # ------------------------------------------------------------------ set up
 
     def _setup_model(self) -> None:
@@ -247,6 +259,9 @@ class DREAM(ResumableAlgorithm):
         """See :meth:`DreamPolicy.predict`. Never disturbs training, whatever is predicted, and when."""
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_memory_before", "_masks", "_scalars"]
+
     # ----------------------------------------------------------------- collect
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -257,7 +272,7 @@ class DREAM(ResumableAlgorithm):
         self._owed_updates += rollout.episode_timesteps * self.train_ratio / (self.batch_size * self.sequence_length)
         updates = int(self._owed_updates)
         self._owed_updates -= updates
-        return rollout._replace(episode_timesteps=updates + max(0, self.model_warmup - self._n_updates))
+        return rollout._replace(episode_timesteps=updates)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -321,12 +336,12 @@ class DREAM(ResumableAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """
-        :param gradient_steps: number of updates
+        :param gradient_steps: number of updates, after those of the warm-up if they are still to be made
         :param batch_size: sequences an update
         """
         self.policy.set_training_mode(True)
         self.logger.record("train/learning_rate", self.policy.update_learning_rates(self._current_progress_remaining))
-        for _ in range(gradient_steps):
+        for _ in range(gradient_steps + max(0, self.model_warmup - self._n_updates)):
             with self._stream.use():
                 self._update(batch_size)
         for name, values in self._scalars.items():
@@ -336,54 +351,35 @@ class DREAM(ResumableAlgorithm):
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
     def _update(self, batch_size: int) -> None:
+        self._n_updates += 1
         samples = self.replay_buffer.sample_sequences(batch_size, self.sequence_length, self._vec_normalize_env)
-        sequences = self._encode(samples)
+        sequences = self.policy.encode_sequences(samples)
         observed = self._train_world_model(sequences)
         self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
-        self._n_updates += 1
         if self._n_updates > self.model_warmup and self._n_updates % self.policy_delay == 0:
-            self._train_actor_critic(self._starts(sequences, observed))
+            self._train_actor_critic(draw_starts(sequences, observed, self.imagination_starts))
         if self._n_updates % self.target_update_interval == 0:
             self.policy.actor_critic.update_slow_critic(self.tau)
-
-    def _encode(self, samples: SequenceSamples) -> Sequences:
-        return Sequences(
-            self.policy.encode(samples.observations),
-            self.policy.action_spec.encode(samples.actions),
-            samples.rewards,
-            samples.terminated.float(),
-            samples.valid.float(),
-            samples.memory,
-            None if samples.masks is None else samples.masks.float(),
-        )
 
     def _train_world_model(self, sequences: Sequences) -> Observed:
         observed = self.policy.world_model.observe(sequences)
         parts = dict(observed.losses)
         if self.reward_batch_size:
             rewarded = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
-            parts |= self.policy.world_model.observe_rewarded(self._encode(rewarded))
+            parts |= self.policy.world_model.observe_rewarded(self.policy.encode_sequences(rewarded))
         losses = {f"world_model/{name}": loss for name, loss in parts.items()}
         loss = minimise(self.policy.world_model_optimizer, losses, self.max_grad_norm, self._when())
         self._log({"world_model_loss": loss, **losses, **observed.metrics})
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
-
-    def _starts(self, sequences: Sequences, observed: Observed) -> State:
-        """States to imagine from, drawn among those that are real and not terminal."""
-        usable = (sequences.valid * (1 - sequences.terminated)).flatten().nonzero().squeeze(-1)
-        chosen = usable[th.randperm(len(usable), device=usable.device)[: self.imagination_starts]]
-        return State(observed.memory.flatten(0, 1)[chosen], observed.percept.flatten(0, 1)[chosen])
 
     def _train_actor_critic(self, start: State) -> None:
         policy, actor_critic = self.policy, self.policy.actor_critic
         through_model = self.actor_gradient == "dynamics" or (
             self.actor_gradient == "auto" and policy.action_spec.continuous
         )
-        policy.world_model.requires_grad_(False)
-        with th.set_grad_enabled(through_model):
+        with frozen(policy.world_model), th.set_grad_enabled(through_model):
             rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
             evaluated = evaluate(rollout, actor_critic, self.gamma, self.gae_lambda)
-        policy.world_model.requires_grad_(True)
         imagined_return = evaluated.returns.detach().mean()
         require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())
         scale = policy.return_scale.update(evaluated.returns.detach())

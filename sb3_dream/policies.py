@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
@@ -14,7 +14,10 @@ from stable_baselines3.common.utils import update_learning_rate
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.spaces import ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models import make_world_model
-from sb3_dream.world_models.base import State, WorldModel
+from sb3_dream.world_models.base import Sequences, State, WorldModel
+
+if TYPE_CHECKING:
+    from sb3_dream.replay_samples import SequenceSamples
 
 
 class DreamPolicy(BasePolicy):
@@ -127,6 +130,21 @@ class DreamPolicy(BasePolicy):
         :return: what the world model takes
         """
         return self.observation_spec.encode(observation)
+
+    def encode_sequences(self, samples: SequenceSamples) -> Sequences:
+        """
+        :param samples: from the replay buffer
+        :return: what the world model learns from
+        """
+        return Sequences(
+            self.encode(samples.observations),
+            self.action_spec.encode(samples.actions),
+            samples.rewards,
+            samples.terminated.float(),
+            samples.valid.float(),
+            samples.memory,
+            None if samples.masks is None else samples.masks.float(),
+        )
 
     def act(
         self,

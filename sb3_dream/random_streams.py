@@ -25,7 +25,11 @@ class RandomStream:
         self.device = device
         with self._aside():
             # not the seed itself: the networks have been initialised with its numbers
-            th.manual_seed(int(np.random.SeedSequence((seed, 1)).generate_state(1)[0]))
+            seed = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
+            th.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                with th.cuda.device(device):
+                    th.cuda.manual_seed(seed)
             self._state = torch_state(device)
 
     @contextmanager

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch as th
+from torch import nn
 
 
 def minimise(optimizer: th.optim.Optimizer, losses: dict[str, th.Tensor], max_grad_norm: float, when: str) -> th.Tensor:
@@ -22,6 +26,19 @@ def minimise(optimizer: th.optim.Optimizer, losses: dict[str, th.Tensor], max_gr
     require_finite_losses(losses, sum(norms, loss.detach()), when)
     optimizer.step()
     return loss.detach()
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """What is computed inside the ``with`` block has gradients through the module, but none for its parameters."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def require_finite_losses(losses: dict[str, th.Tensor], total: th.Tensor, when: str) -> None:
