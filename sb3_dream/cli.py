@@ -20,8 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tune": ("sb3_dream.zoo_commands:tune", "search for hyperparameters; resumable, and machines may share a search"),
     "plot": ("sb3_dream.zoo_commands:plot", "plot what was logged: plot train|all|file (RL Zoo's flags)"),
     "compare": ("sb3_dream.compare:main", "train several algorithms with several seeds and write a report"),
-    "play": ("sb3_dream.play:main", "play with the keyboard, or watch --agent model.zip play"),
-    "quickstart": ("sb3_dream.quickstart:main", "train DREAM on a small Tetris task and show what it learned"),
+    "play": ("sb3_dream.play:main", "play Tetris with the keyboard, or watch --agent model.zip"),
+    "quickstart": ("sb3_dream.quickstart:main", "train DREAM on Tetris for ten minutes and show what it learned"),
 }
 
 

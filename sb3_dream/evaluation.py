@@ -45,14 +45,18 @@ class WithMasks:
         return getattr(self._model, name)
 
 
+def takes_masks(model: Any) -> bool:
+    """:return: whether the model's ``predict`` takes ``action_masks``"""
+    return MASK_METHOD in inspect.signature(model.predict).parameters
+
+
 def with_masks(model: Any, env: VecEnv) -> Any:
     """
     :param model: a model, or anything with a ``predict``
     :param env: the environments that it is about to play in
     :return: the model, given masks if it takes them and the environments have them
     """
-    takes_masks = MASK_METHOD in inspect.signature(model.predict).parameters
-    return WithMasks(model, env) if takes_masks and env.has_attr(MASK_METHOD) else model
+    return WithMasks(model, env) if takes_masks(model) and env.has_attr(MASK_METHOD) else model
 
 
 class MaskedEvalCallback(EvalCallback):

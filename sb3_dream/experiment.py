@@ -77,7 +77,8 @@ class Experiment(ExperimentManager):
     :param log_folder: where the folders of runs are
     :param arguments: the command's own arguments, kept with the run so that it can be resumed
     :param stop: tells whether the user stopped the command
-    :param resume: the folder of a stopped run to go on with, or None for a new run
+    :param run: the run's own folder; by default a new one in the log folder
+    :param resume: whether to go on with the stopped run in that folder
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class Experiment(ExperimentManager):
         *rest: Any,
         arguments: list[str],
         stop: StopSignal,
-        resume: Path | None = None,
+        run: Path | None = None,
+        resume: bool = False,
         **keywords: Any,
     ) -> None:
         super().__init__(args, algo, env_id, log_folder, *rest, **keywords)
@@ -97,9 +99,9 @@ class Experiment(ExperimentManager):
         self._stop = stop
         self._resume = resume
         self._failures: Counter[str] = Counter()
-        if resume is not None:
-            self.save_path = str(resume)
-            self.params_path = f"{resume}/{self.env_name}"
+        if run is not None:
+            self.save_path = str(run)
+            self.params_path = f"{run}/{self.env_name}"
 
     # --- setting up ---
 
@@ -118,7 +120,7 @@ class Experiment(ExperimentManager):
             trial = self.load_trial(self.storage, self.study_name, 0)
             self.custom_hyperparams = {**trial, **(self.custom_hyperparams or {})}
         hyperparams, saved = super().read_hyperparameters()
-        if self._resume is not None:
+        if self._resume:
             kwargs = hyperparams.get("monitor_kwargs", {})
             kwargs = eval(kwargs) if isinstance(kwargs, str) else kwargs  # the file's own convention, as in RL Zoo
             hyperparams["monitor_kwargs"] = {**kwargs, "override_existing": False}
@@ -148,10 +150,10 @@ class Experiment(ExperimentManager):
     def create_callbacks(self) -> None:
         with replaced(exp_manager, EvalCallback=MaskedEvalCallback):
             super().create_callbacks()
-        if self._resume is not None:
+        if self._resume:
             for callback in self.callbacks:
                 if isinstance(callback, EvalCallback):
-                    _continue_evaluations(callback, self._resume / "evaluations.npz")
+                    _continue_evaluations(callback, Path(self.save_path) / "evaluations.npz")
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
         try:
@@ -162,37 +164,38 @@ class Experiment(ExperimentManager):
             ) from error
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-        if self._resume is None:
+        if not self._resume:
             super()._save_config(saved_hyperparams)
             seeded = self._arguments if "--seed" in self._arguments else [*self._arguments, "--seed", str(self.seed)]
             (Path(self.params_path) / ARGUMENTS_FILE).write_text(json.dumps(seeded))
 
     def _remove_empty_run(self) -> None:
         """RL Zoo's other commands look into the newest folder of a run, which must not be one without a model."""
-        if self._resume is None:
+        if not self._resume:
             shutil.rmtree(self.save_path, ignore_errors=True)
 
     # --- training ---
 
     def learn(self, model: BaseAlgorithm) -> None:
-        if self._resume is not None:
+        if self._resume:
             left = self.n_timesteps - model.num_timesteps
             print(f"Going on after {model.num_timesteps} of {self.n_timesteps} steps")
             self.n_timesteps = max(left, 0)
         algorithm = type(model)
-        go_on = partialmethod(algorithm.learn, reset_num_timesteps=self._resume is None)
+        go_on = partialmethod(algorithm.learn, reset_num_timesteps=not self._resume)
         try:
             with replaced(algorithm, learn=go_on):
                 super().learn(model)
         except Exception as error:
-            self._save(model, with_buffer=True)
+            self.save(model, with_buffer=True)
             print(f"Training failed; what was learned is kept. To go on: {self.resume_command}")
             if isinstance(error, OSError):
                 raise CommandError(f"training stopped: {one_line(error)}", status=1) from error
             raise
 
     def save_trained_model(self, model: BaseAlgorithm) -> None:
-        self._save(model, with_buffer=self.save_replay_buffer or self._stop.received)
+        self.save(model, with_buffer=self.save_replay_buffer or self._stop.received)
+        print(f"Saved to {self.save_path}")
         if self._stop.received:
             print(f"Stopped after {model.num_timesteps} steps. To go on: {self.resume_command}")
         elif not self.save_replay_buffer:
@@ -203,8 +206,14 @@ class Experiment(ExperimentManager):
         """:return: the command that goes on with this run"""
         return f"python -m sb3_dream train --resume {shlex.quote(self.save_path)}"
 
-    def _save(self, model: BaseAlgorithm, with_buffer: bool) -> None:
-        """Save into the run's folder; where that fails (a full disk), into a temporary folder rather than nowhere."""
+    def save(self, model: BaseAlgorithm, with_buffer: bool) -> None:
+        """
+        Save into the run's folder; where that fails (a full disk), into a temporary folder rather than nowhere.
+
+        :param model: the model, with the statistics of its ``VecNormalize`` where it has one
+        :param with_buffer: whether to save its replay buffer too, where it has one
+        :raises CommandError: if it could not be saved where it belongs
+        """
         try:
             self._write(model, Path(self.save_path), with_buffer)
         except OSError as error:
@@ -231,7 +240,6 @@ class Experiment(ExperimentManager):
                 place = target / written.relative_to(aside)
                 place.parent.mkdir(exist_ok=True)
                 written.replace(place)
-        print(f"Saved to {target}")
 
     # --- searching for hyperparameters ---
 

@@ -111,6 +111,16 @@ def read_config(path: Path) -> dict[str, Any]:
     return entries
 
 
+def read_entry(path: Path, env_id: str) -> dict[str, Any]:
+    """
+    :param path: a file that has an entry for the environment, or one by default
+    :param env_id: Gymnasium's id
+    :return: the hyperparameters
+    """
+    entries = read_config(path)
+    return entries[env_id] if env_id in entries else entries["default"]
+
+
 def _own_configs() -> Path:
     """:return: the folder ``zoo_configs``: in the package when installed from a wheel, beside it in a checkout"""
     installed = _PACKAGE / "zoo_configs"

@@ -17,7 +17,9 @@ import matplotlib
 import rl_zoo3.enjoy
 import rl_zoo3.train
 import rl_zoo3.utils
+from huggingface_sb3 import EnvironmentName
 from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream import zoo
@@ -150,8 +152,8 @@ def _train(arguments: list[str], resume: Path | None = None) -> int:
         if known.model is not None:
             check_model_file(Path(known.model))
     with StopSignal() as stop:
-        experiment = partial(Experiment, arguments=complete, stop=stop, resume=resume)
-        start = [] if resume is None else ["-i", str(_model_in(resume, known.env))]
+        experiment = partial(Experiment, arguments=complete, stop=stop, run=resume, resume=resume is not None)
+        start = [] if resume is None else ["-i", str(model_in(resume, known.env))]
         with (
             replaced(rl_zoo3.train, ExperimentManager=experiment, StoreDict=StoreDict),
             _zoo_arguments("train", complete + start),
@@ -172,9 +174,14 @@ def _resume(folder: Path, arguments: list[str]) -> int:
     return _train(json.loads(found[0].read_text()), resume=folder)
 
 
-def _model_in(run: Path, env_id: str) -> Path:
-    """:return: the model of a stopped run, or else its newest checkpoint"""
-    final = run / f"{env_id}.zip"
+def model_in(run: Path, env_id: str) -> Path:
+    """
+    :param run: the folder of a run
+    :param env_id: its environment
+    :return: the model that it saved when it was stopped, or else its newest checkpoint
+    :raises CommandError: if there is neither
+    """
+    final = run / f"{EnvironmentName(env_id)}.zip"  # the id without slashes
     if final.is_file():
         return final
     checkpoints = sorted(run.glob("rl_model_*_steps.zip"), key=lambda path: int(path.name.split("_")[-2]))
@@ -199,6 +206,24 @@ def check_model_file(path: Path) -> None:
         raise CommandError(f"{path} is not a model file, or a damaged one: {one_line(error)}") from error
     if damaged is not None:
         raise CommandError(f"{path} is damaged: its part '{damaged}' does not match its checksum")
+
+
+def load_model(algo: str, path: Path) -> BaseAlgorithm:
+    """
+    :param algo: a known algorithm
+    :param path: a model that it saved
+    :return: the model
+    :raises CommandError: if the file is something else
+    """
+    return _load(ALGOS[algo], path)
+
+
+def _load(algorithm: Any, path: Path, **keywords: Any) -> BaseAlgorithm:
+    check_model_file(path)
+    try:
+        return algorithm.load(path, **keywords)
+    except Exception as error:  # whatever unpickling a wrong file may raise
+        raise CommandError(f"cannot load {path}: {one_line(error)}") from error
 
 
 class StoreDict(argparse.Action):
@@ -246,12 +271,7 @@ class _Loader:
 
     def load(self, path: str, **keywords: Any) -> Any:
         """Like the algorithm's own ``load``."""
-        check_model_file(Path(path))
-        try:
-            model = self._algorithm.load(path, **keywords)
-        except Exception as error:  # whatever unpickling a wrong file may raise
-            raise CommandError(f"cannot load {path}: {one_line(error)}") from error
-        return with_masks(model, self._envs[-1])
+        return with_masks(_load(self._algorithm, Path(path), **keywords), self._envs[-1])
 
 
 @contextmanager

@@ -1,0 +1,189 @@
+"""``quickstart``: the main job of a newcomer. Trains DREAM, measures it beside a random player, draws, films, and says
+how to go on. Stopped, it goes on where it was; finished, it shows what it found."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_dream import zoo
+from sb3_dream.callbacks import TrainingMonitor
+from sb3_dream.cli import PROGRAM, headless, short_error
+from sb3_dream.evaluation import Games, RandomPlayer, evaluate
+from sb3_dream.experiment import Experiment, StopSignal
+from sb3_dream.history import TrainingHistory
+from sb3_dream.player import Player
+from sb3_dream.plots import plot_training_progress
+from sb3_dream.runs import Run, evaluation_env, versions
+from tetris_gym.recording import record
+
+ALGO = "dream"
+ENV = "TetrisDirect-v0"
+STEPS = 20_000
+LINES = "total_lines"
+PIECES = "pieces_placed"
+SAVE_SECONDS = 60
+GAMES_SEED = 1_000_000
+MAX_FRAMES = 600
+
+
+class Autosave(BaseCallback):
+    """
+    Saves the model and its replay buffer now and then, so that even a killed job loses little.
+
+    :param experiment: where they belong
+    :param seconds: between two times
+    """
+
+    def __init__(self, experiment: Experiment, seconds: float) -> None:
+        super().__init__()
+        self._experiment = experiment
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def _on_step(self) -> bool:
+        if time.monotonic() - self._last >= self._seconds:
+            self._experiment.save(self.model, with_buffer=True)
+            self._last = time.monotonic()
+        return True
+
+
+def main(arguments: list[str]) -> int:
+    """
+    ``quickstart``.
+
+    :param arguments: of the command
+    :return: the exit status
+    """
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} quickstart", description=__doc__, allow_abbrev=False)
+    parser.error = partial(short_error, parser)  # type: ignore[method-assign, assignment]
+    parser.add_argument("--steps", type=int, default=STEPS, help="environment steps to train (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--games", type=int, default=20, help="games to measure (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
+    known = parser.parse_args(arguments)
+
+    zoo.register()
+    run = Run(known.output, ALGO, ENV, known.steps, known.seed)
+    result = run.result()
+    if result.get("steps", 0) >= known.steps:
+        print(f"Found a finished run of {result['steps']:,} steps in {run.folder}.")
+    else:
+        with StopSignal() as stop:
+            _train(run, stop)
+            if stop.received:
+                print("Stopped; what was learned is saved. To go on: the same command again.")
+                return 130
+        result = _measure(run, known.games)
+        _draw(run)
+    _tell(run, result)
+    return 0
+
+
+def _train(run: Run, stop: StopSignal) -> None:
+    begun = "Going on with" if run.model_file.is_file() else "Training"
+    print(f"{begun} DREAM on {run.env_id} for {run.steps:,} steps; Ctrl-C stops and saves.", flush=True)
+
+    def callbacks(experiment: Experiment) -> list[BaseCallback]:
+        history = TrainingMonitor(counters=(LINES, PIECES), save_path=_history_file(run))
+        return [history, Autosave(experiment, SAVE_SECONDS)]
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / "log.txt").open("a") as log:
+        run.train(stop, callbacks, log, progress=True, keep_buffer=True)
+
+
+def _measure(run: Run, games: int) -> dict[str, Any]:
+    """Play the same games with the agent, both ways, and with a random player."""
+    print(f"Playing {games} games each: DREAM, and a random player", flush=True)
+    model = run.load()
+    env = evaluation_env(run, min(games, 10), GAMES_SEED)
+    players = {
+        "DREAM, most likely action": (model, True),
+        "DREAM, sampled actions": (model, False),
+        "random player": (RandomPlayer(env.action_space, run.seed), True),
+    }
+    found: dict[str, Any] = {}
+    for name, (player, deterministic) in players.items():
+        env.seed(GAMES_SEED)
+        found[name] = _summary(evaluate(player, env, games, deterministic))
+    env.close()
+    result = {"steps": run.steps, "games": games, "players": found, "versions": versions()}
+    run.keep(result)
+    return result
+
+
+def _summary(games: Games) -> dict[str, float]:
+    return {
+        "lines": float(np.mean(games.counters[LINES])),
+        "best": float(np.max(games.counters[LINES])),
+        "pieces": float(np.mean(games.counters[PIECES])),
+        "return": float(np.mean(games.returns)),
+    }
+
+
+def _draw(run: Run) -> None:
+    history = TrainingHistory.load(_history_file(run))
+    plot_training_progress(history, _figure_file(run), title=f"DREAM on {run.env_id}")
+    record(_frames(run), _film_file(run), fps=15)
+
+
+def _frames(run: Run) -> Iterator[np.ndarray]:
+    """One game of the agent, with sampled actions."""
+    env = gym.make(run.env_id, render_mode="rgb_array")
+    try:
+        player = Player(run.load(), env, deterministic=False)
+        observation, _ = env.reset(seed=GAMES_SEED)
+        yield _picture(env)
+        for _ in range(MAX_FRAMES):
+            observation, _, terminated, truncated, _ = env.step(player(observation))
+            yield _picture(env)
+            if terminated or truncated:
+                return
+    finally:
+        env.close()
+
+
+def _picture(env: gym.Env) -> np.ndarray:
+    return np.asarray(env.render())
+
+
+def _history_file(run: Run) -> Path:
+    return run.folder / "history.jsonl"
+
+
+def _figure_file(run: Run) -> Path:
+    return run.folder / "progress.png"
+
+
+def _film_file(run: Run) -> Path:
+    return run.folder / "agent.gif"
+
+
+def _tell(run: Run, result: dict[str, Any]) -> None:
+    print(f"\n{'':<28}{'lines a game':>14}{'best game':>12}{'pieces':>9}{'return':>9}   ({result['games']} games)")
+    for name, numbers in result["players"].items():
+        print(
+            f"{name:<28}{numbers['lines']:>14.2f}{numbers['best']:>12.0f}{numbers['pieces']:>9.1f}"
+            f"{numbers['return']:>9.1f}"
+        )
+    watch = "record-video" if headless() else "enjoy"
+    python = Path(sys.executable)
+    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    command = f"{shown} -m sb3_dream"
+    folder = run.folder.parent.parent
+    print(
+        f"\nFigure  {_figure_file(run)}\nFilm    {_film_file(run)}\nModel   {run.model_file}\n\nTo go on:\n"
+        f"  {command} {watch} --algo {ALGO} --env {ENV} -f {folder}\n"
+        f"  {command} play --agent {run.model_file}\n"
+        f"  {command} quickstart --steps {2 * run.steps}   (goes on from here)\n"
+        f"  {command} compare --env {ENV} --algos dream,ppo,random --steps {run.steps} --seeds 1\n"
+        f"  {command} train --algo {ALGO} --env CartPole-v1 -P"
+    )
