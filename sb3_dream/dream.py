@@ -47,6 +47,8 @@ class DREAM(ResumableAlgorithm):
     :param learning_starts: environment steps of random play before the first update
     :param batch_size: sequences a world-model update
     :param sequence_length: rows of a sequence
+    :param reward_fraction: share of the sequences drawn around a reward, rare sizes of reward as often as frequent
+        ones. Where rewards are a matter of chance, the model comes to expect them too often
     :param reward_batch_size: further steps an update, all with a reward, for the world model to learn how large rewards
         are; for environments where most steps have none
     :param train_ratio: replayed rows for each environment step (DreamerV3's measure of work), whatever the number of
@@ -105,6 +107,7 @@ class DREAM(ResumableAlgorithm):
         learning_starts: int = 1_000,
         batch_size: int = 16,
         sequence_length: int = 16,
+        reward_fraction: float = 0.0,
         reward_batch_size: int = 0,
         train_ratio: float | None = 32.0,
         train_freq: int | tuple[int, str] = 1,
@@ -166,7 +169,7 @@ class DREAM(ResumableAlgorithm):
         )
         self.actor_learning_rate, self.critic_learning_rate = actor_learning_rate, critic_learning_rate
         self.sequence_length, self.train_ratio = sequence_length, train_ratio
-        self.reward_batch_size = reward_batch_size
+        self.reward_fraction, self.reward_batch_size = reward_fraction, reward_batch_size
         self.model_warmup, self.policy_delay = model_warmup, policy_delay
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
@@ -352,7 +355,9 @@ class DREAM(ResumableAlgorithm):
 
     def _update(self, batch_size: int) -> None:
         self._n_updates += 1
-        samples = self.replay_buffer.sample_sequences(batch_size, self.sequence_length, self._vec_normalize_env)
+        samples = self.replay_buffer.sample_sequences(
+            batch_size, self.sequence_length, self._vec_normalize_env, self.reward_fraction
+        )
         sequences = self.policy.encode_sequences(samples)
         observed = self._train_world_model(sequences)
         self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
@@ -374,9 +379,7 @@ class DREAM(ResumableAlgorithm):
 
     def _train_actor_critic(self, start: State) -> None:
         policy, actor_critic = self.policy, self.policy.actor_critic
-        through_model = self.actor_gradient == "dynamics" or (
-            self.actor_gradient == "auto" and policy.action_spec.continuous
-        )
+        through_model = policy.action_spec.continuous and self.actor_gradient != "score"
         with frozen(policy.world_model), th.set_grad_enabled(through_model):
             rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
             evaluated = evaluate(rollout, actor_critic, self.gamma, self.gae_lambda)

@@ -15,7 +15,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_dream.replay_rings import Rings
 from sb3_dream.replay_rows import FIRST, LAST, TERMINATED, Observations, Rows
 from sb3_dream.replay_samples import SequenceRows, SequenceSamples, read_sequences, read_transitions
-from sb3_dream.replay_storage import Column, NonZeroIndex, check_free_memory
+from sb3_dream.replay_storage import Column, NonZeroIndex, check_free_memory, draw_balanced
+
+_CANDIDATES = 8  # drawn for each sequence around a reward, to choose from
 
 __all__ = ["SequenceReplayBuffer", "SequenceRows", "SequenceSamples"]
 
@@ -330,7 +332,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param length: rows in each, ``T``
         :param env: normalises observations and rewards, which are stored raw
         :param reward_fraction: probability with which a sequence is drawn around a row whose reward is not zero
-            instead (with an equal chance for each such row, at a random place of the sequence), for sparse rewards
+            instead, at a random place of the sequence but the first; rare sizes of reward are drawn as often as
+            frequent ones (:func:`draw_balanced`, out of eight times as many candidates)
         :return: the sequences
         :raises ValueError: if the buffer is empty or an argument is out of range
         """
@@ -344,12 +347,13 @@ class SequenceReplayBuffer(ReplayBuffer):
         begins = rows
         if reward_fraction > 0:
             chosen = np.flatnonzero(self.rng.random(batch_size) < reward_fraction)
-            slots = self._rows.rewarded.draw(self.rng, len(chosen), self._rows.reward.data)
-            if slots.size:
-                rings[chosen], rows[chosen] = self._rings.locate(slots)
+            candidates = self._rows.rewarded.draw(self.rng, _CANDIDATES * len(chosen), self._rows.reward.data)
+            if candidates.size:
+                drawn = draw_balanced(self.rng, self._rows.reward.data[candidates], len(chosen))
+                rings[chosen], rows[chosen] = self._rings.locate(candidates[drawn])
                 begins = rows.copy()
                 # never at the first place: the action that earned it would be missing
-            begins[chosen] -= self.rng.integers(min(1, length - 1), length, size=len(chosen))
+                begins[chosen] -= self.rng.integers(min(1, length - 1), length, size=len(chosen))
         starts, ends = self._rings.bounds(rings, rows)
         begins = np.maximum(np.minimum(begins, ends - length), starts)
         return self._read(rings, begins, np.minimum(ends - begins, length), length, env)
