@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_dream.nn.distributions import symlog
+from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.nn.recurrence import RecurrentStack
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
@@ -34,8 +35,6 @@ class CompactWorldModel(WorldModel):
     :param layers: number of recurrent layers
     :param cell: ``"gru"`` or ``"lstm"``
     """
-
-    reward_square: th.Tensor
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class CompactWorldModel(WorldModel):
         self.reward_head = _two_layers(memory, width, 1)
         self.continue_head = _two_layers(memory, width, 1)
         self.mask_head = None if mask_size is None else _two_layers(memory + size, width, mask_size)
-        self.register_buffer("reward_square", th.ones(()))
+        self.reward_moments = RunningMoments(1)
 
     def perceive(self, memory: th.Tensor, observation: Observation) -> State:
         return State(memory, observation[VECTOR])
@@ -100,7 +99,7 @@ class CompactWorldModel(WorldModel):
             x[:, 1:].flatten() for x in (sequences.valid, sequences.terminated, sequences.reward)
         )
         if self.training:
-            self._update_reward_scale(reward, valid)
+            self.reward_moments.update(reward[:, None], valid)
         nats = self.distribution.loss(self.decoder(code), observation[:, 1:].flatten(0, 1))
         error = self.reward_head(code).squeeze(-1) - reward / self._reward_scale()
         continues = self.continue_head(code).squeeze(-1)
@@ -129,11 +128,7 @@ class CompactWorldModel(WorldModel):
         return symlog(observation) if self.continuous else observation
 
     def _reward_scale(self) -> th.Tensor:
-        return self.reward_square.sqrt().clamp(min=1.0)
-
-    @th.no_grad()
-    def _update_reward_scale(self, reward: th.Tensor, valid: th.Tensor, rate: float = 0.01) -> None:
-        self.reward_square.lerp_(masked_mean(reward.square(), valid), rate)
+        return self.reward_moments.rms.clamp(min=1.0)
 
 
 def _two_layers(inputs: int, width: int, outputs: int) -> nn.Sequential:

@@ -111,7 +111,7 @@ def test_reward_scale_moves_in_training_only() -> None:
     batch = batch._replace(reward=100 * th.ones_like(batch.reward))
     model.eval()
     model.observe(batch)
-    assert model.reward_square == 1.0
+    assert model.reward_moments.rms == 1.0
     model.train()
     model.observe(batch)
-    assert model.reward_square > 50.0
+    assert model.reward_moments.rms == pytest.approx(100.0)
