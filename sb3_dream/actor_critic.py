@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import pairwise
 
 import torch as th
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ class Trunk(nn.Sequential):
     def __init__(self, layout: Layout, width: int, depth: int, net_arch: tuple[int, ...] | None) -> None:
         if net_arch is not None:
             sizes = (layout.size, *net_arch)
-            layers = [(nn.Linear(a, b), nn.SiLU()) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+            layers = [(nn.Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes)]
             super().__init__(*(module for layer in layers for module in layer))
             self.out_size = sizes[-1]
         elif layout.columns == 1:
@@ -35,8 +36,8 @@ class Trunk(nn.Sequential):
             self.out_size = width
         else:
             self.out_size = 2 * width
-            joined = nn.Linear(width * layout.columns, self.out_size)
-            super().__init__(GridNet(layout, width, depth), nn.Flatten(), joined, nn.LayerNorm(self.out_size), nn.SiLU())
+            join = (nn.Linear(width * layout.columns, self.out_size), nn.LayerNorm(self.out_size), nn.SiLU())
+            super().__init__(GridNet(layout, width, depth), nn.Flatten(), *join)
 
 
 class ActorCritic(nn.Module):
@@ -146,7 +147,7 @@ class ActorCritic(nn.Module):
 
 
 class ReturnScale(nn.Module):
-    """Moving 5-95 percentile range of returns (DreamerV3, "Actor learning"): returns are divided by it, never multiplied.
+    """Moving 5-95 percentile range of returns (DreamerV3, "Actor learning"): it divides gains, and never enlarges them.
 
     :param rate: of the moving average
     """

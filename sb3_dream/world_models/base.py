@@ -12,7 +12,7 @@ A new world model is one new file: subclass :class:`WorldModel`, and pass the cl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch as th
 from torch import nn
@@ -89,9 +89,7 @@ class WorldModel(nn.Module, ABC):
     feature_layout: Layout
     """What :meth:`features` returns."""
 
-    def __init__(
-        self, observation_spec: ObservationSpec, action_spec: ActionSpec, mask_size: int | None, **_: Any
-    ) -> None:
+    def __init__(self, observation_spec: ObservationSpec, action_spec: ActionSpec, mask_size: int | None) -> None:
         super().__init__()
         self.observation_spec = observation_spec
         self.action_spec = action_spec

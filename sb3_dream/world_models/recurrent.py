@@ -22,7 +22,6 @@ from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, Wor
 from sb3_dream.world_models.observation_head import ObservationHead
 from sb3_dream.world_models.outcome_head import OutcomeHead, OutcomeLogits
 
-
 _PERIODS = tuple(range(2, 9))
 _FULL_TURN = math.lcm(*_PERIODS)  # 840: small enough to be stored exactly in half precision
 
@@ -57,9 +56,8 @@ class RecurrentWorldModel(WorldModel):
         reward_bins: int = 63,
         clock: bool = True,
         temperature: float = 1.0,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(observation_spec, action_spec, mask_size, **kwargs)
+        super().__init__(observation_spec, action_spec, mask_size)
         if observation_spec.image_shapes:
             raise ValueError("the 'recurrent' world model predicts vectors; for images take world_model='rssm'")
         if cell not in ("gru", "lstm"):
@@ -82,7 +80,8 @@ class RecurrentWorldModel(WorldModel):
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
         self.predictor = GridNet(observed + action + remembered, width, depth)
         self.observation_head = ObservationHead(observation_spec.segments, observed, width)
-        self.outcome_head = OutcomeHead(observed + observed + action + remembered, width, max(1, depth // 2), reward_bins)
+        change = observed  # the new observation, as it differs from the old one
+        self.outcome_head = OutcomeHead(observed + change + action + remembered, width, max(1, depth // 2), reward_bins)
         if mask_size is not None:
             self.mask_net = GridNet(self.feature_layout, width, 1)
             self.mask_head = nn.Linear(width * columns, mask_size)
