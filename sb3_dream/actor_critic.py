@@ -44,9 +44,9 @@ class ActorCritic(nn.Module):
     """
     :param layout: what the world model's features hold
     :param action_spec: what the actions are
-    :param width: features a column in the trunks
-    :param depth: residual blocks in the trunks
-    :param net_arch: sizes of plain perceptron trunks instead
+    :param net_arch: sizes of the layers of plain perceptron trunks; None for residual ones over the layout's columns
+    :param width: of residual trunks, features a column
+    :param depth: of residual trunks, number of blocks
     :param share_trunk: one trunk for actor and critic; the slow critic is then a second head on it
     :param critic_bins: bins of the two-hot critic; 1 for a plain scalar with a squared loss
     :param unimix: share of the uniform distribution in discrete policies
@@ -59,7 +59,7 @@ class ActorCritic(nn.Module):
         *,
         width: int = 128,
         depth: int = 2,
-        net_arch: tuple[int, ...] | None = None,
+        net_arch: tuple[int, ...] | None = (256, 256),
         share_trunk: bool = False,
         critic_bins: int = 63,
         unimix: float = 0.01,

@@ -80,6 +80,8 @@ class DREAMConfig:
     learning_starts: int = _DREAM["learning_starts"]
     batch_size: int = _DREAM["batch_size"]
     sequence_length: int = _DREAM["sequence_length"]
+    reward_fraction: float = _DREAM["reward_fraction"]
+    reward_batch_size: int = _DREAM["reward_batch_size"]
     train_ratio: float | None = _DREAM["train_ratio"]
     train_freq: int | tuple[int, str] = _DREAM["train_freq"]
     gradient_steps: int = _DREAM["gradient_steps"]
@@ -177,6 +179,10 @@ class DREAMConfig:
             train_ratio=None,
             train_freq=4,
             gradient_steps=1,
+            model_warmup=0,
+            policy_delay=1,
+            n_epochs=1,
+            n_minibatches=1,
             tau=tau,
             target_update_interval=interval,
             use_masking=False,
@@ -216,7 +222,7 @@ class DREAMConfig:
         if world_model == "rssm":
             kwargs = {"width": width, "hidden": width, "memory": 8 * width, "groups": 32}
             kwargs |= {"classes": max(4, width // 16), "channels": max(4, width // 16)}
-        return cls(world_model=world_model, world_model_kwargs=kwargs, actor_critic_kwargs={"width": width})
+        return cls(world_model=world_model, world_model_kwargs=kwargs, actor_critic_kwargs={"net_arch": None, "width": width})
 
     # ------------------------------------------------------------------- files
 
