@@ -18,6 +18,8 @@ from sb3_dream.dream import DREAM
 from sb3_dream.environments import ensure_registered
 from sb3_dream.errors import CommandError, one_line
 
+#: Hyperparameters of DREAM that are searched among powers of two -> the smallest and the largest exponent.
+DREAM_POWERS = {"train_ratio": (2, 6), "batch_size": (3, 6), "sequence_length": (3, 6), "imagination_starts": (5, 9)}
 _PACKAGE = Path(__file__).resolve().parent
 _ZOO_CONFIGS = Path(rl_zoo3.__file__).parent / "hyperparams"
 
@@ -40,7 +42,13 @@ def sample_dream(trial: optuna.Trial, n_actions: int, n_envs: int, additional_ar
     :param additional_args: for replay buffers with goals; not needed here
     :return: keyword arguments of ``DREAM``
     """
+    for rate in ("learning_rate", "actor_learning_rate", "critic_learning_rate"):
+        trial.suggest_float(rate, 5e-5, 2e-3, log=True)
     trial.suggest_float("one_minus_gamma", 0.001, 0.05, log=True)
+    trial.suggest_float("ent_coef", 1e-4, 3e-2, log=True)
+    trial.suggest_int("imagination_horizon", 5, 20)
+    for name, (smallest, largest) in DREAM_POWERS.items():
+        trial.suggest_int(f"{name}_pow", smallest, largest)
     return convert_dream(trial.params)
 
 
@@ -50,7 +58,8 @@ def convert_dream(params: dict[str, Any]) -> dict[str, Any]:
     :return: the keyword arguments of ``DREAM`` that they stand for
     """
     params = dict(params)
-    return {"gamma": 1 - params.pop("one_minus_gamma"), **params}
+    powers = {name: 2 ** params.pop(f"{name}_pow") for name in DREAM_POWERS}
+    return {"gamma": 1 - params.pop("one_minus_gamma"), **powers, **params}
 
 
 def check_algorithm(algo: str) -> None:

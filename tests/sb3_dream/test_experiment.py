@@ -1,0 +1,155 @@
+"""Stopping, failing, resuming and searching: nothing that was learned is lost, and nothing is hidden."""
+
+import json
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from stable_baselines3 import A2C, DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_dream.cli import main
+from tests.sb3_dream.stopping import StopAt
+
+RUN = Path("logs/dqn/CartPole-v1_1")
+CONFIG = """
+CartPole-v1:
+  n_timesteps: 300
+  policy: MlpPolicy
+  learning_starts: 50
+  learning_rate: lin_1e-3
+  policy_kwargs: "dict(net_arch=[8])"
+  callback:
+    - tests.sb3_dream.stopping.{callback}:
+        step: 170
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def train(callback: str, algo: str = "dqn") -> int:
+    Path("config.yml").write_text(CONFIG.format(callback=callback))
+    arguments = ["--algo", algo, "--env", "CartPole-v1", "-conf", "config.yml", "--seed", "1", "--verbose", "0"]
+    return main(["train", *arguments, "--eval-freq", "100", "--eval-episodes", "2"])
+
+
+def steps_in(model: Path) -> int:
+    with ZipFile(model) as archive:
+        return json.loads(archive.read("data"))["num_timesteps"]
+
+
+def test_a_stopped_run_goes_on_in_its_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("StopAt") == 130
+    assert steps_in(RUN / "CartPole-v1.zip") == 170
+    assert (RUN / "replay_buffer.pkl").is_file()
+    command = f"train --resume {RUN}"
+    assert command in capsys.readouterr().out
+    episodes = len((RUN / "0.monitor.csv").read_text().splitlines())
+
+    monkeypatch.setattr(StopAt, "enabled", False)
+    seen: list[int] = []
+    load_buffer = DQN.load_replay_buffer
+
+    def watched(self: DQN, *arguments: object, **keywords: object) -> None:
+        load_buffer(self, *arguments, **keywords)
+        seen.append(self.replay_buffer.size())
+
+    monkeypatch.setattr(DQN, "load_replay_buffer", watched)
+    assert main(command.split()) == 0
+    assert seen == [170]
+    assert steps_in(RUN / "CartPole-v1.zip") == 300
+    assert np.load(RUN / "evaluations.npz")["timesteps"].tolist() == [100, 270]
+    assert len((RUN / "0.monitor.csv").read_text().splitlines()) > episodes
+    assert not (RUN / "replay_buffer.pkl").exists(), "the buffer of the stop is outdated"
+    assert [path.name for path in RUN.parent.iterdir()] == [RUN.name]
+
+
+def test_resuming_keeps_the_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("StopAt") == 130
+    monkeypatch.setattr(StopAt, "enabled", False)
+    assert main(["train", "--resume", str(RUN)]) == 0
+    model = DQN.load(RUN / "CartPole-v1.zip")
+    assert model._total_timesteps == 300
+    assert model._current_progress_remaining == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_failure_in_training_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("FailAt") == 1
+    captured = capsys.readouterr()
+    assert steps_in(RUN / "CartPole-v1.zip") == 170
+    assert (RUN / "replay_buffer.pkl").is_file()
+    assert "No space left on device" in captured.err
+    assert f"--resume {RUN}" in captured.out
+
+
+def test_a_full_disk_keeps_the_last_model_and_saves_the_new_one_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("StopAt") == 130
+    before = (RUN / "CartPole-v1.zip").read_bytes()
+    monkeypatch.setattr(StopAt, "enabled", False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    save = BaseAlgorithm.save
+
+    def full(self: BaseAlgorithm, path: Path, *arguments: object, **keywords: object) -> None:
+        if RUN.name in str(path) and "best_model" not in str(path):
+            Path(path).write_bytes(b"half a model")
+            raise OSError(28, "No space left on device")
+        save(self, path, *arguments, **keywords)
+
+    monkeypatch.setattr(BaseAlgorithm, "save", full)
+    assert main(["train", "--resume", str(RUN)]) == 1
+    assert (RUN / "CartPole-v1.zip").read_bytes() == before
+    error = capsys.readouterr().err
+    (rescued,) = tmp_path.glob("dqn-CartPole-v1-*/CartPole-v1.zip")
+    assert str(rescued.parent) in error
+    assert steps_in(rescued) == 300
+    assert not list(RUN.glob(".saving-*"))
+
+
+def test_an_algorithm_without_a_buffer_is_stopped_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.yml").write_text(CONFIG.format(callback="StopAt").replace("  learning_starts: 50\n", ""))
+    arguments = ["--algo", "a2c", "--env", "CartPole-v1", "-conf", "config.yml", "--eval-freq", "-1", "--verbose", "0"]
+    assert main(["train", *arguments, "-params", "normalize:True"]) == 130
+    run = Path("logs/a2c/CartPole-v1_1")
+    assert (run / "CartPole-v1" / "vecnormalize.pkl").is_file()
+    monkeypatch.setattr(StopAt, "enabled", False)
+    assert main(["train", "--resume", str(run)]) == 0
+    assert A2C.load(run / "CartPole-v1.zip").num_timesteps == 300
+
+
+def tune(*arguments: str) -> int:
+    Path("tune.yml").write_text("CartPole-v1: {n_timesteps: 40, policy: MlpPolicy}")
+    small = ["--eval-episodes", "1", "--n-evaluations", "1", "--n-startup-trials", "1", "-n", "40"]
+    return main(["tune", "--algo", "a2c", "--env", "CartPole-v1", "-conf", "tune.yml", *small, *arguments])
+
+
+def test_a_search_goes_on_and_its_trials_can_be_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune("--n-trials", "1") == 0
+    assert tune("--n-trials", "1") == 0
+    assert "Number of finished trials:  2" in capsys.readouterr().out
+    study = ["--storage", "logs/studies/a2c_CartPole-v1.log", "--study-name", "a2c_CartPole-v1"]
+    train = ["train", "--algo", "a2c", "--env", "CartPole-v1", "-n", "20", "--eval-freq", "-1"]
+    for trial in ("0", "1"):
+        assert main([*train, *study, "--trial-id", trial]) == 0
+    rates = {A2C.load(path).learning_rate for path in Path("logs/a2c").glob("*/CartPole-v1.zip")}
+    assert len(rates) == 2, "each trial brought its own hyperparameters"
+
+
+def test_a_trial_that_raised_an_error_is_told_from_a_pruned_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise ValueError("there is a bug here")
+
+    monkeypatch.setattr(A2C, "learn", fail)
+    assert tune("--n-trials", "2") == 1
+    captured = capsys.readouterr()
+    assert "2 x ValueError: there is a bug here" in captured.err
+    assert captured.out.count("FAILED") == 2
