@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from tetris_gym.engine import Outcome
 from tetris_gym.env import Snapshot, TetrisEnv
+from tetris_gym.outcome import Outcome
 
 if TYPE_CHECKING:
     from tetris_gym.sb3_vec_env import TetrisVecEnv

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tetris_gym import engine, kernels, placements
 from tetris_gym.env import Snapshot, TetrisEnv
+from tetris_gym.outcome import read_outcome
 from tetris_gym.rewards import CUSTOM
 from tetris_gym.settings import Settings, whole_number
 from tetris_gym.views import new_painter, observe_dicts, observe_picture
@@ -85,7 +86,7 @@ class GameBatch:
 
         :param actions: integers of the action space, shape (num_envs,)
         :param skip: games to leave as they are
-        :return: the numbers of the games whose info is not that of a step on which nothing happens
+        :return: the numbers of the games whose info may not be that of a step on which nothing happens
         :raises TypeError: if the actions are no integers
         :raises ValueError: if their shape is wrong, or one is out of range
         :raises ResetNeeded: if a game has not begun, or is over
@@ -105,12 +106,12 @@ class GameBatch:
             count = kernels.step_games(self.games, *arguments, self._changed)
         else:
             self.masks = self._new_masks()
-            count = kernels.step_placements(self.games, self.resting, *arguments, self.masks, self._changed)
+            count = kernels.step_placements(self.games, self.resting, *arguments, self.masks)
         if count < 0:
             self._refuse(count, actions)
         if self.settings.reward_code == CUSTOM:
             self._reward_from_outcomes(skip)
-        return self._changed[:count]
+        return self._changed[:count] if self.direct else self.everyone
 
     def observations(self) -> Any:
         """
@@ -195,7 +196,7 @@ class GameBatch:
     def _reward_from_outcomes(self, skip: NDArray[np.bool_] | None) -> None:
         for i, game in enumerate(self.games.tolist()):
             if skip is None or not skip[i]:
-                self.rewards[i] = self.settings.reward_function(engine.read_outcome(game))
+                self.rewards[i] = self.settings.reward_function(read_outcome(game))
 
     def _as_actions(self, actions: Any) -> NDArray[np.int64]:
         array = np.asarray(actions)

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Every file with code that ends up inside an entry point.
-_SOURCES = ("compiling", "pieces", "engine", "placements", "observations", "rewards", "kernels")
+_SOURCES = (
+    "compiling",
+    "pieces",
+    "randomness",
+    "engine",
+    "outcome",
+    "placements",
+    "observations",
+    "rewards",
+    "kernels",
+)
 
 
 def _fingerprint() -> str:
@@ -37,7 +47,7 @@ def compiled(function: Function) -> Function:
     :param function: the function
     :return: its compiled form
     """
-    return njit(nogil=True)(function)
+    return cast(Function, njit(nogil=True)(function))
 
 
 def entry_point(function: Function) -> Function:
@@ -53,12 +63,17 @@ def entry_point(function: Function) -> Function:
     """
     function.__qualname__ = f"{function.__name__}_{_FINGERPRINT}"
     try:
-        return njit(nogil=True, cache=True)(function)
+        return cast(Function, njit(nogil=True, cache=True)(function))
     except RuntimeError:  # nowhere to write: compile in every process
-        return njit(nogil=True)(function)
+        return cast(Function, njit(nogil=True)(function))
 
 
-@intrinsic
+def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba's decorator for what generates its own machine code, typed as the function that comes of it."""
+    return cast(Callable[..., Any], intrinsic(function))
+
+
+@_instruction
 def count_bits(typing_context: Any, word: Any) -> Any:
     """Number of set bits of an int64."""
 
@@ -68,7 +83,7 @@ def count_bits(typing_context: Any, word: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic
+@_instruction
 def lowest_bit(typing_context: Any, word: Any) -> Any:
     """Index of the lowest set bit of an int64 that is not 0."""
 
@@ -78,13 +93,12 @@ def lowest_bit(typing_context: Any, word: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic
+@_instruction
 def write_16_bits(typing_context: Any, array: Any, index: Any, word: Any) -> Any:
     """
     Write the lowest 16 bits of an int64 as 0.0 and 1.0 into a contiguous float32 array, from an index on.
 
-    A vector store for the processor to do in two instructions what is a loop of 16 otherwise: three quarters of the time
-    of a batched step went into those loops.
+    One vector store does what is a loop of 16 otherwise, and those loops took three quarters of a batched step.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -2,7 +2,7 @@
 
 All state of a game lies in one row of int64 numbers, its random stream included: a snapshot is a copy of the row,
 and many games are the rows of one array. The functions here play one game; batches loop over them. Nothing here
-knows of Gymnasium, pictures or rewards: a step leaves its :class:`Outcome` in the row.
+knows of Gymnasium, pictures or rewards: a step leaves its outcome in the row.
 
 The row begins with the field, one number per field row: bits 0 to 15 say which columns are occupied (column ``c``
 is bit ``c + 3``; the bits outside are the walls, always set) and 4 bits per column from bit 16 on hold the value of
@@ -12,7 +12,7 @@ one AND of four rows with the piece, without any special case.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from tetris_gym.pieces import (
     SPAWN_Y,
     kicks,
 )
+from tetris_gym.randomness import below, draw
 
 Game = NDArray[np.int64]
 
@@ -81,14 +82,11 @@ FIELD_END: Final = BOTTOM + 1 + WALL
 ) = range(FIELD_END, FIELD_END + 31)
 STATE_SIZE: Final = 64  # whole cache lines
 
-INFO_COLUMNS: Final = slice(LINES_CLEARED, GAME_OVER + 1)
-
 _LANE: Final = 0xFFFF
 _COLUMNS: Final = ((1 << NUM_COLUMNS) - 1) << WALL
 _EMPTY_ROW: Final = _LANE ^ _COLUMNS
 _LINE_SCORES: Final = (0, 100, 300, 500, 800)
 _LINES_PER_LEVEL: Final = 10
-_FULL_BAG: Final = 0x6543210
 
 
 def _packed_shapes() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -120,100 +118,16 @@ SHAPES, _VALUES = _packed_shapes()
 KICKS: Final = _kick_table()
 
 
-class Outcome(NamedTuple):
-    """
-    What one step did, the only thing that a reward may depend on. All numbers are those after the step.
-
-    :param lines: lines that this step cleared, 0 to 4
-    :param placed: whether this step locked a piece
-    :param game_over: whether the game is over
-    :param level: total lines // 10
-    :param total_lines: lines cleared in this episode
-    :param pieces_placed: pieces locked in this episode
-    :param score: guideline score of this episode
-    :param aggregate_height: sum of the column heights of the stack
-    :param holes: empty cells below a filled one in their column
-    :param bumpiness: sum of the absolute height differences of neighbouring columns
-    :param max_height: height of the highest column
-    :param aggregate_height_change: change since the previous lock (at the first: since reset); 0 if none was locked
-    :param holes_change: likewise
-    :param bumpiness_change: likewise
-    """
-
-    lines: int
-    placed: bool
-    game_over: bool
-    level: int
-    total_lines: int
-    pieces_placed: int
-    score: int
-    aggregate_height: int
-    holes: int
-    bumpiness: int
-    max_height: int
-    aggregate_height_change: int
-    holes_change: int
-    bumpiness_change: int
-
-
-def read_outcome(game: Game | list[int]) -> Outcome:
-    """
-    :param game: a game's row
-    :return: the outcome of its last step
-    """
-    return Outcome(
-        game[LINES_CLEARED],
-        game[PIECE_PLACED] != 0,
-        game[GAME_OVER] != 0,
-        game[LEVEL],
-        game[TOTAL_LINES],
-        game[PIECES_PLACED],
-        game[SCORE],
-        game[AGGREGATE_HEIGHT],
-        game[HOLES],
-        game[BUMPINESS],
-        game[MAX_HEIGHT],
-        game[AGGREGATE_HEIGHT_CHANGE],
-        game[HOLES_CHANGE],
-        game[BUMPINESS_CHANGE],
-    )
-
-
-# Randomness: SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014) and a 7-bag.
+# Pieces to come
 
 
 @compiled
-def _below(random, n):  # type: ignore[no-untyped-def]
-    """A number from 0 to n - 1, and the stream's next state."""
-    random = np.uint64(random) + np.uint64(0x9E3779B97F4A7C15)
-    z = random
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return np.int64(((z >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32)), np.int64(random)
-
-
-@compiled
-def draw(bag, left, random):  # type: ignore[no-untyped-def]
-    """Take a piece: (piece, bag, pieces left in it, state of the stream)."""
-    if left == 0:
-        bag = np.int64(_FULL_BAG)
-        left = np.int64(NUM_PIECES)
-        for i in range(NUM_PIECES - 1, 0, -1):
-            j, random = _below(random, i + 1)
-            swap = ((bag >> (4 * i)) ^ (bag >> (4 * j))) & 15
-            if i != j:
-                bag ^= (swap << (4 * i)) | (swap << (4 * j))
-    return bag & 15, bag >> 4, left - 1, random
-
-
-@compiled
-def _draw_next(game):  # type: ignore[no-untyped-def]
+def _draw_next(game: Game) -> None:
     game[NEXT], game[BAG], game[BAG_LEFT], game[RANDOM] = draw(game[BAG], game[BAG_LEFT], game[RANDOM])
 
 
 @compiled
-def preview(game, pieces):  # type: ignore[no-untyped-def]
+def preview(game: Game, pieces: Game) -> None:
     """Write the coming pieces, without disturbing the game's stream."""
     pieces[0] = game[NEXT]
     bag, left, random = game[BAG], game[BAG_LEFT], game[RANDOM]
@@ -225,22 +139,19 @@ def preview(game, pieces):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fits(game, shape, x, y):  # type: ignore[no-untyped-def]
+def fits(game: Game, shape: int, x: int, y: int) -> bool:
     """Whether a shape at (x, y) overlaps neither the stack nor the edges."""
     if x < -WALL or x > NUM_COLUMNS - 1 or y < -ROW_0 or y > NUM_ROWS - 1:
         return False
     row = y + ROW_0
     window = (
-        (game[row] & _LANE)
-        | ((game[row + 1] & _LANE) << 16)
-        | ((game[row + 2] & _LANE) << 32)
-        | (game[row + 3] << 48)
+        (game[row] & _LANE) | ((game[row + 1] & _LANE) << 16) | ((game[row + 2] & _LANE) << 32) | (game[row + 3] << 48)
     )
     return (window & (shape << (x + WALL))) == 0
 
 
 @compiled
-def find_turn(game, direction):  # type: ignore[no-untyped-def]
+def find_turn(game: Game, direction: int) -> tuple[bool, int, int, int]:
     """The first wall-kick test that a turn passes: (passed, rotation, x, y)."""
     piece, rotation = game[PIECE], game[ROTATION]
     turned = (rotation + 1 + 2 * direction) & 3
@@ -254,7 +165,7 @@ def find_turn(game, direction):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def landing_row(game, shape, x, y):  # type: ignore[no-untyped-def]
+def landing_row(game: Game, shape: int, x: int, y: int) -> int:
     """Where a shape comes to rest that falls from (x, y)."""
     while fits(game, shape, x, y + 1):
         y += 1
@@ -262,7 +173,7 @@ def landing_row(game, shape, x, y):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def spawn(game, piece):  # type: ignore[no-untyped-def]
+def spawn(game: Game, piece: int) -> None:
     """Bring in a piece; the game is over if it overlaps the stack."""
     game[PIECE] = piece
     game[ROTATION] = 0
@@ -273,13 +184,13 @@ def spawn(game, piece):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def end(game):  # type: ignore[no-untyped-def]
+def end(game: Game) -> None:
     game[GAME_OVER] = 1
     game[RUNNING] = 0
 
 
 @compiled
-def _hold(game):  # type: ignore[no-untyped-def]
+def _hold(game: Game) -> None:
     if game[HOLD_USED] == 0:
         held = game[HOLD]
         game[HOLD] = game[PIECE]
@@ -294,7 +205,7 @@ def _hold(game):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _measure(game):  # type: ignore[no-untyped-def]
+def _measure(game: Game) -> tuple[int, int, int, int]:
     """Statistics of the stack: (aggregate height, holes, bumpiness, greatest height)."""
     height = 0
     holes = 0
@@ -314,7 +225,7 @@ def _measure(game):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def measure(game):  # type: ignore[no-untyped-def]
+def measure(game: Game) -> None:
     """Bring the statistics in the game's row up to date, and the changes with them."""
     height, holes, bumpiness, greatest = _measure(game)
     game[AGGREGATE_HEIGHT_CHANGE] = height - game[AGGREGATE_HEIGHT]
@@ -327,7 +238,7 @@ def measure(game):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _clear_lines(game, lowest):  # type: ignore[no-untyped-def]
+def _clear_lines(game: Game, lowest: int) -> None:
     """Remove the full rows, the lowest of which is given."""
     target = lowest
     for row in range(lowest, TOP - 1, -1):
@@ -339,7 +250,7 @@ def _clear_lines(game, lowest):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def lock(game):  # type: ignore[no-untyped-def]
+def lock(game: Game) -> None:
     """Make the falling piece part of the stack, clear lines and bring in the next piece."""
     piece, rotation, x = game[PIECE], game[ROTATION], game[X]
     shape = SHAPES[piece, rotation] << (x + WALL)
@@ -377,14 +288,14 @@ def lock(game):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _forget_changes(game):  # type: ignore[no-untyped-def]
+def _forget_changes(game: Game) -> None:
     game[AGGREGATE_HEIGHT_CHANGE] = 0
     game[HOLES_CHANGE] = 0
     game[BUMPINESS_CHANGE] = 0
 
 
 @compiled
-def begin_step(game):  # type: ignore[no-untyped-def]
+def begin_step(game: Game) -> None:
     """Forget the previous step's outcome."""
     game[STEPS] += 1
     if game[PIECE_PLACED] != 0:
@@ -394,7 +305,7 @@ def begin_step(game):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fall(game, shape):  # type: ignore[no-untyped-def]
+def _fall(game: Game, shape: int) -> int:
     """One row down, or a lock: the rows fallen."""
     if fits(game, shape, game[X], game[Y] + 1):
         game[Y] += 1
@@ -404,7 +315,7 @@ def _fall(game, shape):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def step(game, action):  # type: ignore[no-untyped-def]
+def step(game: Game, action: int) -> None:
     """Play one of the eight actions, then gravity. The game must be running."""
     begin_step(game)
     shape = SHAPES[game[PIECE], game[ROTATION]]
@@ -433,7 +344,7 @@ def step(game, action):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def useful_actions(game, mask):  # type: ignore[no-untyped-def]
+def useful_actions(game: Game, mask: NDArray[np.bool_]) -> None:
     """Write which actions would change something; both drops always do, and no-op is always marked."""
     for action in range(NUM_ACTIONS):
         mask[action] = True
@@ -447,7 +358,7 @@ def useful_actions(game, mask):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def reset(game, seed):  # type: ignore[no-untyped-def]
+def reset(game: Game, seed: int) -> None:
     """Begin an episode whose random stream starts from the bits of a seed."""
     difficulty = game[DIFFICULTY]
     for row in range(FIELD_END):
@@ -460,7 +371,7 @@ def reset(game, seed):  # type: ignore[no-untyped-def]
     game[RUNNING] = 1
     random = seed
     for row in range(BOTTOM, BOTTOM - difficulty, -1):
-        gap, random = _below(random, NUM_COLUMNS)
+        gap, random = below(random, NUM_COLUMNS)
         for column in range(NUM_COLUMNS):
             if column != gap:
                 game[row] |= (1 << (column + WALL)) | (GARBAGE << (16 + 4 * column))

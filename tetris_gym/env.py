@@ -11,12 +11,12 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from tetris_gym import engine, kernels, placements
-from tetris_gym.engine import Outcome
-from tetris_gym.infos import NOTHING_HAPPENED, read_infos
+from tetris_gym.infos import INFO_COLUMNS, idle_info, mark_events, read_info, update_idle_info
+from tetris_gym.outcome import Outcome, read_outcome
 from tetris_gym.rendering import Scene, TetrisRenderer
 from tetris_gym.rewards import CUSTOM, RewardMode
-from tetris_gym.views import new_painter, observe_dicts, observe_picture, read_scene
 from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, whole_number
+from tetris_gym.views import new_painter, observe_dicts, observe_picture, read_scene
 
 _THIS = np.zeros(1, dtype=np.int64)
 _NO_OBSERVATION = np.empty((1, 0), dtype=np.float32)
@@ -46,7 +46,7 @@ class TetrisEnv(gym.Env[Any, Any]):
     the next piece in 3 bits each, lowest bit first.
 
     :param action_mode: "direct" (8 primitive actions) or "placement" (800 resting places)
-    :param reward_mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.engine.Outcome`
+    :param reward_mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.outcome.Outcome`
     :param obs_type: "flat", "dict" (stack, falling piece, current, preview, hold, can_hold) or "rgb" (a picture)
     :param pad_to: size of the flat observation, zeros beyond 206; None for no padding
     :param difficulty: 0 to 10: rows of garbage, and faster gravity
@@ -167,7 +167,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         seeds = self.np_random.integers(0, 2**64, size=1, dtype=np.uint64).view(np.int64)
         observation = np.empty((1, self._flat_size), dtype=np.float32)
         kernels.reset_games(self._games, _THIS, seeds, observation)
-        info = self._read_info()
+        info = self._begin_info()
         if self.render_mode == "human":
             self.render()
         return (observation[0] if self._flat_size else self._observe()), info
@@ -194,12 +194,9 @@ class TetrisEnv(gym.Env[Any, Any]):
                 )
         except OverflowError:  # compiled code knows no such integer
             flags = kernels.NO_SUCH_ACTION
-        if flags == 0:
-            info = self._idle_info.copy()
-        elif flags > 0:
-            info = self._read_info()
-        else:
+        if flags < 0:
             self._refuse(flags, action)
+        info = self._idle_info.copy() if flags == 0 else self._changed_info()
         if self._reward_code == CUSTOM:
             reward = self._custom_reward()
         if not self._flat_size:
@@ -244,12 +241,12 @@ class TetrisEnv(gym.Env[Any, Any]):
         """
         :return: a copy of the game with all the randomness of its future; see :meth:`set_state`
         """
-        return Snapshot(self._game.copy(), self.np_random.bit_generator.state)
+        return Snapshot(self._game.copy(), dict(self.np_random.bit_generator.state))
 
     def set_state(self, state: Snapshot) -> None:
         """
         Go back to a snapshot, or on from another environment's: the same actions have the same consequences from
-        there, the following episodes included. Time limits are not part of it: Gymnasium's ``TimeLimit`` counts by itself.
+        there, the following episodes included. Gymnasium's ``TimeLimit`` is not part of it: it counts by itself.
 
         :param state: what :meth:`get_state` returned; it stays as it is and can be restored again
         :raises TypeError: if it is something else
@@ -258,13 +255,13 @@ class TetrisEnv(gym.Env[Any, Any]):
             raise TypeError(f"set_state() expects what get_state() returned, got {type(state).__name__}.")
         self.np_random.bit_generator.state = state.generator
         self._game[:] = state.game
-        self._read_info()
+        self._begin_info()
 
     def outcome(self) -> Outcome:
         """
         :return: what the last step did, as reward functions get it
         """
-        return engine.read_outcome(self._game.tolist())
+        return read_outcome(self._game.tolist())
 
     def scene(self) -> Scene:
         """
@@ -276,13 +273,23 @@ class TetrisEnv(gym.Env[Any, Any]):
 
     # Parts of a step
 
-    def _read_info(self) -> dict[str, Any]:
+    def _changed_info(self) -> dict[str, Any]:
         """The info of a step on which something happened."""
-        info = read_infos(self._games)[0]
-        self._idle_info = {**info, **NOTHING_HAPPENED}
-        if not self._direct:
-            info["action_mask"] = self.action_masks()
-            info["invalid_action"] = bool(self._game[engine.INVALID])
+        row = self._game[INFO_COLUMNS].tolist()
+        update_idle_info(self._idle_info, row)
+        info = self._idle_info.copy()
+        mark_events(info, row)
+        return info if self._direct else self._with_mask(info)
+
+    def _begin_info(self) -> dict[str, Any]:
+        """The info of a game that has begun, or was put in place of another."""
+        row = self._game[INFO_COLUMNS].tolist()
+        self._idle_info = idle_info(row)
+        return read_info(row) if self._direct else self._with_mask(read_info(row))
+
+    def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
+        info["action_mask"] = self.action_masks()
+        info["invalid_action"] = bool(self._game[engine.INVALID])
         return info
 
     def _observe(self) -> Any:

@@ -1,4 +1,9 @@
-"""The info dictionaries of the environments, from the columns of a game's row."""
+"""The info dictionaries of the environments, from the columns of a game's row.
+
+Building a dictionary of a dozen keys takes longer than a compiled step, and on most steps hardly any value changes. So
+environments that step fast keep, for each game, the info of a step on which nothing happens (its *idle* info): they
+bring it up to date when something has happened, and hand out copies.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym.engine import INFO_COLUMNS, Game
+from tetris_gym.engine import GAME_OVER, LINES_CLEARED, Game
 
-#: Keys of every info, in the order of the engine's columns, and their types.
+INFO_COLUMNS: Final = slice(LINES_CLEARED, GAME_OVER + 1)
+
+#: Keys of every info, in the order of the columns, and their types.
 INFO_TYPES: Final[dict[str, type]] = {
     "lines_cleared": int,
     "piece_placed": bool,
@@ -24,44 +31,58 @@ INFO_TYPES: Final[dict[str, type]] = {
     "game_over": bool,
 }
 
-#: What the info of a step on which nothing happens has in place of the previous one's.
-NOTHING_HAPPENED: Final[dict[str, Any]] = {"lines_cleared": 0, "piece_placed": False}
 
-
-def read_infos(games: Game) -> list[dict[str, Any]]:
+def info_rows(games: Game) -> list[list[int]]:
     """
     :param games: rows of games, shape (n, STATE_SIZE)
-    :return: the info of the last step of each, without what only some action modes have
+    :return: their info columns, n lists
     """
-    # One literal: twice as fast as a loop over the keys, and this is where batches spend their time.
-    return [
-        {
-            "lines_cleared": lines_cleared,
-            "piece_placed": piece_placed == 1,
-            "total_lines": total_lines,
-            "pieces_placed": pieces_placed,
-            "level": level,
-            "score": score,
-            "aggregate_height": aggregate_height,
-            "holes": holes,
-            "bumpiness": bumpiness,
-            "max_height": max_height,
-            "game_over": game_over == 1,
-        }
-        for (
-            lines_cleared,
-            piece_placed,
-            total_lines,
-            pieces_placed,
-            level,
-            score,
-            aggregate_height,
-            holes,
-            bumpiness,
-            max_height,
-            game_over,
-        ) in games[:, INFO_COLUMNS].tolist()
-    ]
+    return games[:, INFO_COLUMNS].tolist()
+
+
+def read_info(row: list[int]) -> dict[str, Any]:
+    """
+    :param row: a game's info columns
+    :return: the info of its last step, without what only some action modes have
+    """
+    return {key: kind(value) for (key, kind), value in zip(INFO_TYPES.items(), row, strict=True)}
+
+
+def update_idle_info(idle: dict[str, Any], row: list[int]) -> None:
+    """
+    :param idle: a game's idle info, changed in place
+    :param row: its info columns after a step on which something happened
+    """
+    _, placed, total_lines, pieces_placed, level, score, aggregate_height, holes, bumpiness, max_height, _ = row
+    idle["score"] = score
+    if placed:
+        idle["total_lines"] = total_lines
+        idle["pieces_placed"] = pieces_placed
+        idle["level"] = level
+        idle["aggregate_height"] = aggregate_height
+        idle["holes"] = holes
+        idle["bumpiness"] = bumpiness
+        idle["max_height"] = max_height
+
+
+def mark_events(info: dict[str, Any], row: list[int]) -> None:
+    """
+    :param info: a copy of a game's idle info, changed in place
+    :param row: its info columns after a step on which something happened
+    """
+    if row[1]:
+        info["lines_cleared"] = row[0]
+        info["piece_placed"] = True
+    if row[-1]:
+        info["game_over"] = True
+
+
+def idle_info(row: list[int]) -> dict[str, Any]:
+    """
+    :param row: a game's info columns
+    :return: its idle info
+    """
+    return {**read_info(row), "lines_cleared": 0, "piece_placed": False}
 
 
 def read_info_arrays(games: Game) -> dict[str, NDArray[Any]]:
@@ -69,8 +90,8 @@ def read_info_arrays(games: Game) -> dict[str, NDArray[Any]]:
     :param games: rows of games, shape (n, STATE_SIZE)
     :return: the info of the last step, an array of shape (n,) for each key
     """
-    columns = games[:, INFO_COLUMNS].T
+    columns = np.ascontiguousarray(games[:, INFO_COLUMNS].T)
     return {
-        key: np.array(column, dtype=np.int64) if kind is int else column != 0
+        key: column.copy() if kind is int else column != 0
         for (key, kind), column in zip(INFO_TYPES.items(), columns, strict=True)
     }

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from tetris_gym.compiling import compiled, write_16_bits
-from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, WALL, X, Y, preview
+from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, WALL, Game, X, Y, preview
 from tetris_gym.pieces import CELLS, NO_PIECE, NUM_COLUMNS, NUM_PIECES, NUM_ROWS
 
 NUM_CELLS: Final = NUM_ROWS * NUM_COLUMNS
@@ -53,7 +54,7 @@ def dict_space() -> spaces.Dict:
 
 
 @compiled
-def _write_piece(game, field):  # type: ignore[no-untyped-def]
+def _write_piece(game: Game, field: NDArray[Any]) -> None:
     """Mark the cells of the falling piece that are visible."""
     piece, rotation = game[PIECE], game[ROTATION]
     if piece != NO_PIECE:
@@ -64,7 +65,7 @@ def _write_piece(game, field):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _rows(game, first, count):  # type: ignore[no-untyped-def]
+def _rows(game: Game, first: int, count: int) -> int:
     """The cells of up to six visible rows of the stack as bits, 10 each."""
     word = np.int64(0)
     for y in range(count):
@@ -73,7 +74,7 @@ def _rows(game, first, count):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_flat(game, observation):  # type: ignore[no-untyped-def]
+def write_flat(game: Game, observation: NDArray[np.float32]) -> None:
     """Write a flat observation: field, current and next piece in 3 bits each, zeros."""
     for first in range(0, 18, 6):
         word = _rows(game, first, 6)
@@ -90,7 +91,9 @@ def write_flat(game, observation):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_dict(game, stack, falling_piece, numbers):  # type: ignore[no-untyped-def]
+def write_dict(
+    game: Game, stack: NDArray[np.int8], falling_piece: NDArray[np.int8], numbers: NDArray[np.int64]
+) -> None:
     """Write the parts of a dictionary observation; numbers are the current piece, hold, can_hold and the preview."""
     for y in range(NUM_ROWS):
         row = game[ROW_0 + y] >> WALL

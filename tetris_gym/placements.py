@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tetris_gym import engine
 from tetris_gym.compiling import compiled, lowest_bit
@@ -31,6 +32,8 @@ from tetris_gym.pieces import (
     Z,
 )
 
+Words = NDArray[np.int64]
+
 NUM_PLACEMENTS: Final = NUM_ROWS * NUM_COLUMNS * NUM_ROTATIONS
 
 _LANE: Final = 0xFFFF
@@ -42,7 +45,7 @@ _OUTSIDE: Final = 0xF << 16  #: what lies beyond the right wall
 _SYMMETRIC: Final = np.array([piece in (I, S, Z) for piece in range(NUM_PIECES)])
 
 
-def new_resting_places(count: int) -> Game:
+def new_resting_places(count: int) -> Words:
     """
     :param count: number of games
     :return: room for where the current piece of each game can come to rest, shape (count, 20): for each visible row of
@@ -52,7 +55,7 @@ def new_resting_places(count: int) -> Game:
 
 
 @compiled
-def _find_valid(game, first, valid):  # type: ignore[no-untyped-def]
+def _find_valid(game: Game, first: int, valid: Words) -> None:
     """Write the positions of the current piece that overlap nothing, from box row number ``first`` on."""
     piece = game[engine.PIECE]
     for row in range(first, _BOX_ROWS + 1):
@@ -68,7 +71,7 @@ def _find_valid(game, first, valid):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _spread(word, free):  # type: ignore[no-untyped-def]
+def _spread(word: int, free: int) -> int:
     """Move all positions of a row left and right as far as they can go."""
     left, right = word, word
     left_free, right_free = free, free
@@ -81,7 +84,7 @@ def _spread(word, free):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _turn(word, direction):  # type: ignore[no-untyped-def]
+def _turn(word: int, direction: int) -> int:
     """Turn all positions of a row in place."""
     if direction == 0:
         return (word << 16) | ((word >> 48) & _LANE)
@@ -89,7 +92,7 @@ def _turn(word, direction):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _flood(valid, reached, first):  # type: ignore[no-untyped-def]
+def _flood(valid: Words, reached: Words, first: int) -> None:
     """Complete the reached positions by moves, turns without a kick, and falls, from a box row on downwards."""
     for row in range(first, _BOX_ROWS):
         word = reached[row]
@@ -103,7 +106,7 @@ def _flood(valid, reached, first):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _kick(piece, valid, reached, row):  # type: ignore[no-untyped-def]
+def _kick(piece: int, valid: Words, reached: Words, row: int) -> int:
     """Add the positions to which kicks lead from one box row; the highest row that has gained some."""
     highest = _BOX_ROWS
     for direction in range(2):
@@ -129,16 +132,16 @@ def _kick(piece, valid, reached, row):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _can_gain(valid, reached, row):  # type: ignore[no-untyped-def]
+def _can_gain(valid: Words, reached: Words, row: int) -> bool:
     """Whether a position that nothing has reached lies within a kick of a box row."""
+    unreached = 0
     for near in range(max(row - 2, 0), min(row + 3, _BOX_ROWS)):
-        if valid[near] & ~reached[near] != 0:
-            return True
-    return False
+        unreached |= valid[near] & ~reached[near]
+    return unreached != 0
 
 
 @compiled
-def find_resting_places(game, resting, search):  # type: ignore[no-untyped-def]
+def find_resting_places(game: Game, resting: Words, search: Words) -> None:
     """Write where the current piece can come to rest; nowhere, if the game is over."""
     for row in range(NUM_ROWS):
         resting[row] = 0
@@ -177,7 +180,7 @@ def find_resting_places(game, resting, search):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_mask(game, resting, mask):  # type: ignore[no-untyped-def]
+def write_mask(game: Game, resting: Words, mask: NDArray[np.bool_]) -> None:
     """Mark the resting places, one of those that cover the same cells; everything, if there is none."""
     for action in range(NUM_PLACEMENTS):
         mask[action] = False
@@ -201,7 +204,7 @@ def write_mask(game, resting, mask):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def place(game, resting, action):  # type: ignore[no-untyped-def]
+def place(game: Game, resting: Words, action: int) -> None:
     """Put the current piece to rest where an action says or, if it cannot come there, drop it from above."""
     engine.begin_step(game)
     piece = game[engine.PIECE]

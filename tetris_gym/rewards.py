@@ -7,11 +7,9 @@ The built-in ones are plain functions, which the batched step runs in their comp
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
-from typing_extensions import Literal
-
-from tetris_gym.engine import Outcome
+from tetris_gym.outcome import Outcome
 
 RewardFunction = Callable[[Outcome], float]
 RewardName = Literal["standard", "lines_only"]
@@ -65,7 +63,7 @@ def lines_only(outcome: Outcome) -> float:
 
 def parse_reward_mode(mode: RewardMode) -> tuple[int, RewardFunction]:
     """
-    :param mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.engine.Outcome`
+    :param mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.outcome.Outcome`
     :return: the mode as compiled code knows it, and the function
     :raises ValueError: if there is no such mode
     """

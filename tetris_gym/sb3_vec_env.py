@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from tetris_gym import engine
 from tetris_gym.batch import GameBatch, Indices
-from tetris_gym.engine import INFO_COLUMNS
 from tetris_gym.env import Snapshot, TetrisEnv
-from tetris_gym.infos import NOTHING_HAPPENED, read_infos
+from tetris_gym.infos import idle_info, info_rows, mark_events, read_info, update_idle_info
 from tetris_gym.rewards import RewardMode
 from tetris_gym.settings import ActionMode, ObsType, Settings
 
-_IDLE: dict[str, Any] = {**NOTHING_HAPPENED, "TimeLimit.truncated": False}
 _NOT_THROUGH_ENV_METHOD = ("step", "reset", "close")
 
 
@@ -73,7 +70,7 @@ class TetrisVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0.0
-        self._renew_infos(self._batch.everyone)
+        self._take_over(self._batch.everyone)
         return self._batch.observations()
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -89,7 +86,7 @@ class TetrisVecEnv(VecEnv):
         batch = self._batch
         changed = batch.step(self._actions)
         self._returns += batch.rewards
-        infos = self._direct_infos(changed) if batch.direct else self._placement_infos(batch.everyone)
+        infos = self._step_infos(changed)
         dones = batch.terminated | batch.truncated
         rewards = batch.rewards.astype(np.float32)
         done = np.flatnonzero(dones)
@@ -97,49 +94,26 @@ class TetrisVecEnv(VecEnv):
             self._finish(done, infos)
         return batch.observations(), rewards, dones, infos
 
-    def _direct_infos(self, changed: Indices) -> list[dict[str, Any]]:
-        """
-        The infos of a step of primitive actions.
-
-        Each game has a dictionary of its own that says what its info is while nothing happens. It is kept up to date
-        and copied, which takes a third of the time of building one.
-        """
+    def _step_infos(self, changed: Indices) -> list[dict[str, Any]]:
+        """The infos of a step; something has happened in some games."""
         idle_infos = self._idle_infos
         numbers = changed.tolist()
-        rows = self._batch.games[changed][:, INFO_COLUMNS].tolist()
-        locks = []
+        rows = info_rows(self._batch.games[changed])
         for i, row in zip(numbers, rows, strict=True):
-            idle = idle_infos[i]
-            if row[1]:
-                lines, _, total_lines, pieces_placed, level, score, aggregate_height, holes, bumpiness, max_height, _ = row
-                idle["total_lines"] = total_lines
-                idle["pieces_placed"] = pieces_placed
-                idle["level"] = level
-                idle["score"] = score
-                idle["aggregate_height"] = aggregate_height
-                idle["holes"] = holes
-                idle["bumpiness"] = bumpiness
-                idle["max_height"] = max_height
-                locks.append((i, lines))
-            else:  # a soft drop, or the end of a game by a hold
-                idle["score"] = row[5]
-        infos = [info.copy() for info in idle_infos]
-        for i, lines in locks:
-            info = infos[i]
-            info["piece_placed"] = True
-            info["lines_cleared"] = lines
+            update_idle_info(idle_infos[i], row)
+        infos = [idle.copy() for idle in idle_infos]
+        for i, row in zip(numbers, rows, strict=True):
+            mark_events(infos[i], row)
+        self._add_masks(infos, self._batch.everyone)
         return infos
 
-    def _placement_infos(self, chosen: Indices) -> list[dict[str, Any]]:
+    def _add_masks(self, infos: list[dict[str, Any]], chosen: Indices) -> None:
         batch = self._batch
-        games = batch.games[chosen]
-        infos = read_infos(games)
-        invalid = (games[:, engine.INVALID] == 1).tolist()
-        for i, info, invalid_action in zip(chosen.tolist(), infos, invalid, strict=True):
-            info["action_mask"] = batch.masks[i]
-            info["invalid_action"] = invalid_action
-            info["TimeLimit.truncated"] = False
-        return infos
+        if not batch.direct:
+            invalid = (batch.games[chosen, engine.INVALID] == 1).tolist()
+            for info, mask, invalid_action in zip(infos, batch.masks[chosen], invalid, strict=True):
+                info["action_mask"] = mask
+                info["invalid_action"] = invalid_action
 
     def _finish(self, done: Indices, infos: list[dict[str, Any]]) -> None:
         """Complete the infos of games that have ended, and begin the next ones."""
@@ -156,26 +130,21 @@ class TetrisVecEnv(VecEnv):
         )
         for i, terminated, observation, episode_return, length in ends:
             info = infos[i]
-            info["game_over"] = terminated
             info["TimeLimit.truncated"] = not terminated
             info["terminal_observation"] = observation
             info["episode"] = {"r": round(episode_return, 6), "l": length, "t": seconds}
-            if not batch.direct:
-                info["action_mask"] = info["action_mask"].copy()  # the next episode's takes its place
         self._returns[done] = 0.0
         batch.begin(done)
-        self._renew_infos(done)
+        self._take_over(done)
 
-    def _renew_infos(self, chosen: Indices) -> None:
-        """Take over games that have begun or were restored, and the infos of their beginning."""
-        if self._batch.direct:
-            infos = read_infos(self._batch.games[chosen])
-        else:
-            infos = self._placement_infos(chosen)
-        for i, info in zip(chosen.tolist(), infos, strict=True):
-            info.pop("TimeLimit.truncated", None)
+    def _take_over(self, chosen: Indices) -> None:
+        """Begin the infos of games that have begun, or were put in place of others."""
+        rows = info_rows(self._batch.games[chosen])
+        infos = [read_info(row) for row in rows]
+        self._add_masks(infos, chosen)
+        for i, row, info in zip(chosen.tolist(), rows, infos, strict=True):
             self.reset_infos[i] = info
-            self._idle_infos[i] = {**info, **_IDLE}
+            self._idle_infos[i] = {**idle_info(row), "TimeLimit.truncated": False}
 
     def action_masks(self) -> NDArray[np.bool_]:
         """
@@ -196,9 +165,11 @@ class TetrisVecEnv(VecEnv):
         snapshots, returns = state
         self._batch.set_state(snapshots)
         self._returns[:] = returns
-        self._renew_infos(self._batch.everyone)
+        self._take_over(self._batch.everyone)
 
-    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
         """
         :param method_name: a method of :class:`~tetris_gym.env.TetrisEnv`, but not "step", "reset" or "close"
         :param indices: numbers of games; None for all
@@ -213,7 +184,7 @@ class TetrisVecEnv(VecEnv):
         results = [getattr(self._batch.env(i), method_name)(*method_args, **method_kwargs) for i in chosen]
         if method_name == "set_state":
             self._batch.refresh()
-            self._renew_infos(np.array(chosen))
+            self._take_over(np.array(chosen))
         return results
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:

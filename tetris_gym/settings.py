@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
+import numpy as np
 from gymnasium import spaces
-from typing_extensions import Literal
 
 from tetris_gym.engine import NUM_ACTIONS
 from tetris_gym.observations import FLAT_LAYOUT, FLAT_SIZE, dict_space, flat_space
@@ -54,7 +54,7 @@ class Settings:
     The keyword arguments that all forms of the environment share, checked.
 
     :param action_mode: "direct" (8 primitive actions) or "placement" (800 resting places)
-    :param reward_mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.engine.Outcome`
+    :param reward_mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.outcome.Outcome`
     :param obs_type: "flat" (206 numbers), "dict" or "rgb"
     :param pad_to: size of the flat observation, zeros beyond 206; None for no padding
     :param difficulty: 0 to 10: rows of garbage, and faster gravity
@@ -113,4 +113,4 @@ class Settings:
             return flat_space(self.flat_size)
         if self.obs_type == "dict":
             return dict_space()
-        return spaces.Box(0, 255, shape=picture_shape(), dtype="uint8")
+        return spaces.Box(0, 255, shape=picture_shape(), dtype=np.uint8)

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from tetris_gym import engine
-from tetris_gym.batch import GameBatch, Indices
+from tetris_gym.batch import GameBatch
 from tetris_gym.env import Snapshot, TetrisEnv
 from tetris_gym.infos import read_info_arrays
 from tetris_gym.rewards import RewardMode
@@ -64,7 +64,7 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         """Where a flat observation holds pictures, as plain data; None for other types of observation."""
         return self._batch.settings.observation_layout
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generators of the games."""
         return tuple(self._batch.generators)
@@ -106,7 +106,9 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         batch = self._batch
         next_step = self.autoreset_mode == AutoresetMode.NEXT_STEP
         if self._ended.any() and self.autoreset_mode == AutoresetMode.DISABLED:
-            raise ResetNeeded(f"Games {np.flatnonzero(self._ended).tolist()} are over: reset them before the next step.")
+            raise ResetNeeded(
+                f"Games {np.flatnonzero(self._ended).tolist()} are over: reset them before the next step."
+            )
         batch.step(actions, self._ended if next_step else None)
         if next_step and self._ended.any():
             batch.begin(np.flatnonzero(self._ended))

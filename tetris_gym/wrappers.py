@@ -36,16 +36,14 @@ class PadObservation(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArg
         low = np.append(space.low, np.full(zeros, min(space.low.min(), 0)))
         high = np.append(space.high, np.full(zeros, max(space.high.max(), 0)))
         self.observation_space = spaces.Box(low, high, dtype=space.dtype.type)
-        self._length = space.shape[0]
+        self._zeros = zeros
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """
         :param observation: of the wrapped environment
         :return: the same with zeros after it
         """
-        padded = np.zeros(self.observation_space.shape, dtype=observation.dtype)
-        padded[: self._length] = observation
-        return padded
+        return np.pad(observation, (0, self._zeros))
 
 
 class RewardMode(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -53,7 +51,7 @@ class RewardMode(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     Replaces the reward by that of another mode. What wrappers below it make of the reward is lost.
 
     :param env: a Tetris environment, wrapped or not
-    :param mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.engine.Outcome`
+    :param mode: "standard", "lines_only" or a callable that takes an :class:`~tetris_gym.outcome.Outcome`
     :raises TypeError: if it is another environment
     :raises ValueError: if there is no such mode
     """
