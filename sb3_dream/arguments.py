@@ -91,9 +91,5 @@ def check_hyperparameters(model: Any) -> None:
     continuous = isinstance(getattr(model, "action_space", None), spaces.Box)
     if model.actor_gradient == "dynamics":
         require(continuous, "actor_gradient", f"'auto' or 'score' for actions out of {model.action_space}")
-    if continuous and model.actor_gradient != "score" and (model.n_epochs, model.n_minibatches) != (1, 1):
-        raise ValueError(
-            "a gradient through the model serves once: n_epochs and n_minibatches must be 1, or actor_gradient='score'"
-        )
     if model.action_noise is not None and not continuous:
         raise ValueError("action_noise needs a Box of actions; for other actions there are ent_coef and epsilon_start")

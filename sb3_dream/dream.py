@@ -63,7 +63,7 @@ class DREAM(ResumableAlgorithm):
     :param gamma: discount factor
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
-    :param n_epochs: passes of the actor and the critic over each set of rollouts
+    :param n_epochs: passes of the actor and the critic over each set of rollouts; a dynamics gradient serves only once
     :param n_minibatches: parts of each pass
     :param clip_range: clipping of the probability ratio, which matters from the second gradient step on
     :param normalize_advantage: standardise the advantages of each set of rollouts, as PPO does, instead of dividing
@@ -387,8 +387,9 @@ class DREAM(ResumableAlgorithm):
         require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())
         scale = policy.return_scale.update(evaluated.returns.detach())
         steps = experience(evaluated, scale, through_model, self.normalize_advantage)
-        for _ in range(self.n_epochs):
-            for rows in th.randperm(len(steps.returns), device=self.device).chunk(self.n_minibatches):
+        epochs, parts = (1, 1) if through_model else (self.n_epochs, self.n_minibatches)
+        for _ in range(epochs):
+            for rows in th.randperm(len(steps.returns), device=self.device).chunk(parts):
                 part = steps.rows(rows)
                 losses, metrics = behaviour_losses(actor_critic, part, through_model, self.clip_range, self.ent_coef)
                 minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when())
