@@ -30,7 +30,7 @@ _COUNTS = {  # name: smallest value
 }
 _SHARES = ("gamma", "gae_lambda", "tau", "epsilon_start", "epsilon_end")
 _POSITIVE = ("train_ratio", "clip_range", "max_grad_norm")
-_GRADIENTS = ("auto", "score", "dynamics")
+_GRADIENTS = ("score", "dynamics")
 
 
 def resolve_environment(
@@ -90,6 +90,6 @@ def check_hyperparameters(model: Any) -> None:
 
     continuous = isinstance(getattr(model, "action_space", None), spaces.Box)
     if model.actor_gradient == "dynamics":
-        require(continuous, "actor_gradient", f"'auto' or 'score' for actions out of {model.action_space}")
+        require(continuous, "actor_gradient", f"'score' for actions out of {model.action_space}")
     if model.action_noise is not None and not continuous:
         raise ValueError("action_noise needs a Box of actions; for other actions there are ent_coef and epsilon_start")

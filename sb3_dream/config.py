@@ -96,7 +96,7 @@ class DREAMConfig:
     n_minibatches: int = _DREAM["n_minibatches"]
     clip_range: float = _DREAM["clip_range"]
     normalize_advantage: bool = _DREAM["normalize_advantage"]
-    actor_gradient: Literal["auto", "score", "dynamics"] = _DREAM["actor_gradient"]
+    actor_gradient: Literal["score", "dynamics"] = _DREAM["actor_gradient"]
     tau: float = _DREAM["tau"]
     target_update_interval: int = _DREAM["target_update_interval"]
     max_grad_norm: float = _DREAM["max_grad_norm"]

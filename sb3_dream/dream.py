@@ -68,8 +68,7 @@ class DREAM(ResumableAlgorithm):
     :param clip_range: clipping of the probability ratio, which matters from the second gradient step on
     :param normalize_advantage: standardise the advantages of each set of rollouts, as PPO does, instead of dividing
         them by the range of returns: keeps the entropy's weight the same while returns grow
-    :param actor_gradient: ``"score"`` (likelihood ratio), ``"dynamics"`` (through the model, Box actions only) or
-        ``"auto"``: dynamics for Box, score otherwise
+    :param actor_gradient: ``"score"`` (likelihood ratio) or ``"dynamics"`` (through the world model, Box actions only)
     :param tau: share of the critic that the slow critic takes over at each of its updates; 1 for hard updates
     :param target_update_interval: updates between the slow critic's updates
     :param max_grad_norm: clipping of the gradient norm, of the world model, the actor and the critic each
@@ -123,7 +122,7 @@ class DREAM(ResumableAlgorithm):
         n_minibatches: int = 4,
         clip_range: float = 0.2,
         normalize_advantage: bool = True,
-        actor_gradient: Literal["auto", "score", "dynamics"] = "auto",
+        actor_gradient: Literal["score", "dynamics"] = "score",
         tau: float = 0.3,
         target_update_interval: int = 4,
         max_grad_norm: float = 1.0,
@@ -379,7 +378,7 @@ class DREAM(ResumableAlgorithm):
 
     def _train_actor_critic(self, start: State) -> None:
         policy, actor_critic = self.policy, self.policy.actor_critic
-        through_model = policy.action_spec.continuous and self.actor_gradient != "score"
+        through_model = self.actor_gradient == "dynamics"
         with frozen(policy.world_model), th.set_grad_enabled(through_model):
             rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
             evaluated = evaluate(rollout, actor_critic, self.gamma, self.gae_lambda)
