@@ -1,0 +1,46 @@
+"""Stopping and going on: the resumed run is the run itself, bit for bit.
+
+It is exact on a CPU, for environments that can save their state, as those of ``tetris_gym`` can.
+
+Run ``python examples/resuming.py``.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch as th
+
+from sb3_dream import DREAM
+
+FOLDER = Path("runs/examples/resuming")
+
+
+def new_model() -> DREAM:
+    small = {"world_model_kwargs": {"width": 16, "depth": 2, "memory": 8}}
+    return DREAM("TetrisDirect-v0", learning_starts=500, model_warmup=20, policy_kwargs=small, device="cpu", seed=0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=1_000, help="environment steps before the stop, and after it")
+    steps = parser.parse_args().steps
+
+    whole = new_model()
+    whole.learn(2 * steps)
+    print(f"A  {whole.num_timesteps} steps at a stretch")
+
+    stopped = new_model()
+    stopped.learn(steps)
+    stopped.save(FOLDER / "model")
+    stopped.save_replay_buffer(FOLDER / "replay_buffer")
+    print(f"B  {stopped.num_timesteps} steps, then saved to {FOLDER}")
+
+    # This is all that another process has to do, tomorrow or on another machine.
+    resumed = DREAM.load(FOLDER / "model", env="TetrisDirect-v0", device="cpu")
+    resumed.load_replay_buffer(FOLDER / "replay_buffer")
+    resumed.learn(steps, reset_num_timesteps=False)
+    print(f"B  {resumed.num_timesteps} steps, the second half resumed")
+
+    a, b = whole.policy.state_dict(), resumed.policy.state_dict()
+    same = sum(th.equal(a[name], b[name]) for name in a)
+    print(f"{same} of {len(a)} tensors of A and B are equal, bit for bit")
