@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym.compiling import compiled, count_bits
+from tetris_gym.compiling import compiled, count_bits, entry_point
 from tetris_gym.pieces import (
     CELLS,
     GARBAGE,
@@ -400,6 +400,13 @@ def new_games(count: int, difficulty: int = 0, gravity_interval: int | None = No
     return games
 
 
+@entry_point
+def _measure_afresh(game: Game) -> None:
+    """Measure a stack that no lock has made."""
+    measure(game)
+    _forget_changes(game)
+
+
 def read_field(game: Game) -> NDArray[np.uint8]:
     """
     :param game: a game's row
@@ -423,5 +430,4 @@ def write_field(game: Game, values: NDArray[np.uint8]) -> None:
         )
     columns = np.arange(NUM_COLUMNS)
     game[TOP : BOTTOM + 1] = _EMPTY_ROW | ((cells > 0) << (columns + WALL) | cells << (16 + 4 * columns)).sum(axis=1)
-    measure(game)
-    _forget_changes(game)
+    _measure_afresh(game)
