@@ -18,9 +18,10 @@ from sb3_dream import zoo
 from sb3_dream.cli import PROGRAM, short_error
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
-from sb3_dream.experiment import Experiment, StopSignal
+from sb3_dream.experiment import Experiment
 from sb3_dream.report import write_report
 from sb3_dream.runs import Run, evaluation_env, versions
+from sb3_dream.stopping import StopSignal
 
 RANDOM = "random"
 #: Seeds of the games on which everyone is measured: the same for all, and not those of the training.

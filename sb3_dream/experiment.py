@@ -5,13 +5,11 @@ import inspect
 import json
 import shlex
 import shutil
-import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import partialmethod
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import gymnasium as gym
@@ -29,38 +27,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import MaskedEvalCallback
 from sb3_dream.replaced import replaced
+from sb3_dream.stopping import StopBetweenSteps, StopSignal
 
 ARGUMENTS_FILE = "arguments.json"
 BUFFER_FILE = "replay_buffer.pkl"
 #: Hyperparameters that RL Zoo turns into others before the algorithm is built.
 _ZOO_KEYS = ("noise_type", "noise_std")
-
-
-class StopSignal:
-    """
-    Turns the first Ctrl-C or termination signal into ``KeyboardInterrupt``, and the later ones into patience,
-    so that what the first one makes the program save is saved whole.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
-            print("Already stopping: saving first.", flush=True)
-            return
-        self.received = True
-        raise KeyboardInterrupt
 
 
 class MaskedTrialEvalCallback(TrialEvalCallback, MaskedEvalCallback):
@@ -150,6 +122,7 @@ class Experiment(ExperimentManager):
     def create_callbacks(self) -> None:
         with replaced(exp_manager, EvalCallback=MaskedEvalCallback):
             super().create_callbacks()
+        self.callbacks.append(StopBetweenSteps(self._stop))
         if self._resume:
             for callback in self.callbacks:
                 if isinstance(callback, EvalCallback):
@@ -184,7 +157,7 @@ class Experiment(ExperimentManager):
         algorithm = type(model)
         go_on = partialmethod(algorithm.learn, reset_num_timesteps=not self._resume)
         try:
-            with replaced(algorithm, learn=go_on):
+            with replaced(algorithm, learn=go_on), self._stop.patiently():
                 super().learn(model)
         except Exception as error:
             self.save(model, with_buffer=True)
@@ -215,10 +188,12 @@ class Experiment(ExperimentManager):
         :raises CommandError: if it could not be saved where it belongs
         """
         try:
-            self._write(model, Path(self.save_path), with_buffer)
+            with self._stop.ignored():
+                self._write(model, Path(self.save_path), with_buffer)
         except OSError as error:
             rescue = Path(tempfile.mkdtemp(prefix=f"{self.algo}-{self.env_name}-"))
-            self._write(model, rescue, with_buffer)
+            with self._stop.ignored():
+                self._write(model, rescue, with_buffer)
             raise CommandError(
                 f"cannot save into {self.save_path}: {one_line(error)}; the model is in {rescue}: "
                 f"free some space, move its files into {self.save_path}, then go on with {self.resume_command}",

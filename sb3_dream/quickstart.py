@@ -17,11 +17,12 @@ from sb3_dream import zoo
 from sb3_dream.callbacks import TrainingMonitor
 from sb3_dream.cli import PROGRAM, headless, short_error
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
-from sb3_dream.experiment import Experiment, StopSignal
+from sb3_dream.experiment import Experiment
 from sb3_dream.history import TrainingHistory
 from sb3_dream.player import Player
 from sb3_dream.plots import plot_training_progress
 from sb3_dream.runs import Run, evaluation_env, versions
+from sb3_dream.stopping import StopSignal
 from tetris_gym.recording import record
 
 ALGO = "dream"
@@ -48,10 +49,12 @@ class Autosave(BaseCallback):
         self._seconds = seconds
         self._last = time.monotonic()
 
-    def _on_step(self) -> bool:
+    def _on_rollout_start(self) -> None:  # not in the middle of a step: what is saved here is resumed exactly
         if time.monotonic() - self._last >= self._seconds:
             self._experiment.save(self.model, with_buffer=True)
             self._last = time.monotonic()
+
+    def _on_step(self) -> bool:
         return True
 
 

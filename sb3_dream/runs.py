@@ -18,7 +18,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_dream import zoo
-from sb3_dream.experiment import Experiment, StopSignal
+from sb3_dream.experiment import Experiment
+from sb3_dream.stopping import StopSignal
 
 #: What a result depends on, besides the code.
 PACKAGES = ("sb3-dream", "stable-baselines3", "sb3-contrib", "rl_zoo3", "gymnasium", "torch", "numpy", "numba")

@@ -26,8 +26,9 @@ from sb3_dream import zoo
 from sb3_dream.cli import PROGRAM, headless, short_error
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import with_masks
-from sb3_dream.experiment import ARGUMENTS_FILE, Experiment, StopSignal
+from sb3_dream.experiment import ARGUMENTS_FILE, Experiment
 from sb3_dream.replaced import replaced
+from sb3_dream.stopping import StopSignal
 
 DEFAULT_ALGO = "dream"
 DEFAULT_ENV = "TetrisDirect-v0"

@@ -65,7 +65,7 @@ def test_a_stopped_run_goes_on_in_its_folder(
 
     monkeypatch.setattr(DQN, "load_replay_buffer", watched)
     assert main(command.split()) == 0
-    assert seen == [169]  # the stop came before the last step was stored
+    assert seen == [170], "the last step before the stop is in the buffer"
     assert steps_in(RUN / "CartPole-v1.zip") == 300
     assert np.load(RUN / "evaluations.npz")["timesteps"].tolist() == [100, 270]
     assert len((RUN / "0.monitor.csv").read_text().splitlines()) > episodes
