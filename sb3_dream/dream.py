@@ -47,8 +47,8 @@ class DREAM(ResumableAlgorithm):
     :param learning_starts: environment steps of random play before the first update
     :param batch_size: sequences a world-model update
     :param sequence_length: rows of a sequence
-    :param reward_fraction: share of the sequences drawn around a reward, rare sizes of reward as often as frequent
-        ones. Where rewards are a matter of chance, the model comes to expect them too often
+    :param reward_fraction: share of the sequences drawn around a reward, rare sizes of reward more often than they
+        occur. Where rewards are a matter of chance, the model comes to expect them too often
     :param reward_batch_size: further steps an update, all with a reward, for the world model to learn how large rewards
         are; for environments where most steps have none
     :param train_ratio: replayed rows for each environment step (DreamerV3's measure of work), whatever the number of
@@ -141,9 +141,9 @@ class DREAM(ResumableAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        policy, env = resolve_environment(policy, env, self.policy_aliases, verbose)
+        policy_class, env = resolve_environment(policy, env, self.policy_aliases, verbose)
         super().__init__(
-            policy,
+            policy_class,
             env,
             learning_rate,
             buffer_size=buffer_size,

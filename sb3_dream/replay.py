@@ -332,8 +332,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param length: rows in each, ``T``
         :param env: normalises observations and rewards, which are stored raw
         :param reward_fraction: probability with which a sequence is drawn around a row whose reward is not zero
-            instead, at a random place of the sequence but the first; rare sizes of reward are drawn as often as
-            frequent ones (:func:`draw_balanced`, out of eight times as many candidates)
+            instead, at a random place of the sequence but the first; rare sizes of reward are drawn more often than
+            they occur (:func:`draw_balanced`, out of eight times as many candidates)
         :return: the sequences
         :raises ValueError: if the buffer is empty or an argument is out of range
         """

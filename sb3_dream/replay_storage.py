@@ -244,8 +244,8 @@ class NonZeroIndex:
 
 def draw_balanced(rng: np.random.Generator, values: np.ndarray, count: int) -> np.ndarray:
     """
-    Draw so that large and small, frequent and rare values come up alike: values are put into classes a quarter of a
-    symlog unit wide, and each class has the same probability.
+    Draw so that rare values come up more often than they occur: values are put into classes a quarter of a symlog unit
+    wide, and a class is as probable as the square root of its size, half way between its share and an equal chance.
 
     :param rng: source of randomness
     :param values: values to choose from, shape ``(k,)``
@@ -254,5 +254,5 @@ def draw_balanced(rng: np.random.Generator, values: np.ndarray, count: int) -> n
     """
     classes = np.round(4 * np.sign(values) * np.log1p(np.abs(values)))
     _, member, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    ends = np.cumsum(1 / sizes[member])
+    ends = np.cumsum(1 / np.sqrt(sizes[member]))
     return np.searchsorted(ends, rng.random(count) * ends[-1], side="right").clip(max=len(values) - 1)
