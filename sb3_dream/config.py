@@ -222,7 +222,8 @@ class DREAMConfig:
         if world_model == "rssm":
             kwargs = {"width": width, "hidden": width, "memory": 8 * width, "groups": 32}
             kwargs |= {"classes": max(4, width // 16), "channels": max(4, width // 16)}
-        return cls(world_model=world_model, world_model_kwargs=kwargs, actor_critic_kwargs={"net_arch": None, "width": width})
+        actor_critic_kwargs = {"net_arch": None, "width": width}
+        return cls(world_model=world_model, world_model_kwargs=kwargs, actor_critic_kwargs=actor_critic_kwargs)
 
     # ------------------------------------------------------------------- files
 
