@@ -84,17 +84,16 @@ def experience(evaluated: Evaluated, scale: th.Tensor, through_model: bool, norm
     else:
         gains = returns - values[:-1]
         gains = (gains - gains.mean()) / (gains.std() + 1e-8) if normalize_advantage else gains / scale
-    flat = [
-        rollout.features[:-1].detach(),
-        rollout.actions.detach(),
-        rollout.log_probs.detach(),
-        gains,
-        returns.detach(),
-        values[:-1].detach(),
-        rollout.weights(),
-    ]
-    masks = None if rollout.masks is None else rollout.masks.flatten(0, 1)
-    return Experience(*(part.flatten(0, 1) for part in flat), masks)
+    return Experience(
+        rollout.features[:-1].detach().flatten(0, 1),
+        rollout.actions.detach().flatten(0, 1),
+        rollout.log_probs.detach().flatten(),
+        gains.flatten(),
+        returns.detach().flatten(),
+        values[:-1].detach().flatten(),
+        rollout.weights().flatten(),
+        None if rollout.masks is None else rollout.masks.flatten(0, 1),
+    )
 
 
 def behaviour_losses(

@@ -28,13 +28,13 @@ def ensure_registered(env_id: str) -> bool:
         return True
     # Gymnasium 1.x no longer loads the entry points of the group "gymnasium.envs" by itself
     for entry_point in entry_points(group="gymnasium.envs"):
-        try:
-            with nullcontext() if entry_point.name == "__root__" else namespace(entry_point.name):
+        with nullcontext() if entry_point.name == "__root__" else namespace(entry_point.name):
+            try:
                 announced = entry_point.load()
                 if callable(announced):
                     announced()
-        except Exception as error:  # somebody else's package must not stand in the way
-            warnings.warn(f"the environments of {entry_point.value} cannot be loaded: {error!r}", stacklevel=2)
+            except Exception as error:  # somebody else's package must not stand in the way
+                warnings.warn(f"the environments of {entry_point.value} cannot be loaded: {error!r}", stacklevel=2)
     return env_id in gym.registry
 
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
-from sb3_dream.spaces import ActionSpec, Observation, ObservationSpec
+from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models import make_world_model
 from sb3_dream.world_models.base import Sequences, State, WorldModel
 
@@ -83,7 +83,7 @@ class DreamPolicy(BasePolicy):
         self.return_scale = ReturnScale()
         self.world_model_optimizer = optimizer_class(
             self.world_model.parameters(),
-            lr=lr_schedule(1),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
             **optimizer_kwargs,
         )
         self.actor_critic_optimizer = optimizer_class(
@@ -91,7 +91,7 @@ class DreamPolicy(BasePolicy):
                 {"params": self.actor_critic.actor_parameters(), "lr": self.actor_lr_schedule(1)},
                 {"params": self.actor_critic.critic_parameters(), "lr": self.critic_lr_schedule(1)},
             ],
-            lr=self.actor_lr_schedule(1),
+            lr=self.actor_lr_schedule(1),  # type: ignore[call-arg]
             **optimizer_kwargs,
         )
 
@@ -136,8 +136,14 @@ class DreamPolicy(BasePolicy):
         :param samples: from the replay buffer
         :return: what the world model learns from
         """
+        parts = self.observation_spec.parts
+        raw = samples.observations if isinstance(samples.observations, dict) else {IMAGE: samples.observations}
+        # Stable-Baselines3 stores a number as an array of one
+        raw = {
+            key: raw[key].squeeze(-1) if isinstance(part, spaces.Discrete) else raw[key] for key, part in parts.items()
+        }
         return Sequences(
-            self.encode(samples.observations),
+            self.encode(raw),
             self.action_spec.encode(samples.actions),
             samples.rewards,
             samples.terminated.float(),

@@ -75,7 +75,9 @@ class ResumableAlgorithm(OffPolicyAlgorithm):
     """An off-policy algorithm that learns from sequences with a recurrent policy, and resumes exactly."""
 
     policy: DreamPolicy
+    policy_class: type[DreamPolicy]
     replay_buffer: SequenceReplayBuffer
+    replay_buffer_class: type[SequenceReplayBuffer] | None
     _stream: RandomStream
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
