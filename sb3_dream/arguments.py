@@ -28,7 +28,7 @@ _COUNTS = {  # name: smallest value
     "target_update_interval": 1,
     "epsilon_decay": 1,
 }
-_SHARES = ("gamma", "gae_lambda", "tau", "epsilon_start", "epsilon_end")
+_SHARES = ("reward_fraction", "gamma", "gae_lambda", "tau", "epsilon_start", "epsilon_end")
 _POSITIVE = ("train_ratio", "clip_range", "max_grad_norm")
 _GRADIENTS = ("score", "dynamics")
 
