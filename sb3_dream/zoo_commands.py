@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -179,16 +180,14 @@ def model_in(run: Path, env_id: str) -> Path:
     """
     :param run: the folder of a run
     :param env_id: its environment
-    :return: the model that it saved when it was stopped, or else its newest checkpoint
+    :return: the newest of the model that it saved when it was stopped, and its checkpoints
     :raises CommandError: if there is neither
     """
-    final = run / f"{EnvironmentName(env_id)}.zip"  # the id without slashes
-    if final.is_file():
-        return final
-    checkpoints = sorted(run.glob("rl_model_*_steps.zip"), key=lambda path: int(path.name.split("_")[-2]))
-    if not checkpoints:
+    final = f"{EnvironmentName(env_id)}.zip"  # the id without slashes
+    models = [*run.glob(final), *run.glob("rl_model_*_steps.zip")]
+    if not models:
         raise CommandError(f"{run} holds no model and no checkpoint to go on with")
-    return checkpoints[-1]
+    return max(models, key=lambda path: path.stat().st_mtime)
 
 
 def check_model_file(path: Path) -> None:
@@ -203,7 +202,7 @@ def check_model_file(path: Path) -> None:
             damaged = archive.testzip()
             if "data" not in archive.namelist():
                 raise CommandError(f"{path} is a zip file, but not a model of Stable-Baselines3")
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise CommandError(f"{path} is not a model file, or a damaged one: {one_line(error)}") from error
     if damaged is not None:
         raise CommandError(f"{path} is damaged: its part '{damaged}' does not match its checksum")
