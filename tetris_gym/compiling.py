@@ -38,6 +38,7 @@ def _fingerprint() -> str:
 
 
 _FINGERPRINT = _fingerprint()
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Function) -> Function:
@@ -47,7 +48,7 @@ def compiled(function: Function) -> Function:
     :param function: the function
     :return: its compiled form
     """
-    return cast(Function, njit(nogil=True)(function))
+    return cast(Function, njit(**_OPTIONS)(function))
 
 
 def entry_point(function: Function) -> Function:
@@ -63,9 +64,9 @@ def entry_point(function: Function) -> Function:
     """
     function.__qualname__ = f"{function.__name__}_{_FINGERPRINT}"
     try:
-        return cast(Function, njit(nogil=True, cache=True)(function))
+        return cast(Function, njit(cache=True, **_OPTIONS)(function))
     except RuntimeError:  # nowhere to write: compile in every process
-        return cast(Function, njit(nogil=True)(function))
+        return cast(Function, njit(**_OPTIONS)(function))
 
 
 def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:

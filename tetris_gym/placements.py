@@ -55,19 +55,28 @@ def new_resting_places(count: int) -> Words:
 
 
 @compiled
+def _cells_at(game: Game, row: int, right: int) -> int:
+    """The cells of a field row as a lane, moved to the left; the walls go on outside."""
+    return ((game[row] & _LANE) | _OUTSIDE) >> right
+
+
+@compiled
 def _find_valid(game: Game, first: int, valid: Words) -> None:
     """Write the positions of the current piece that overlap nothing, from box row number ``first`` on."""
-    piece = game[engine.PIECE]
-    for row in range(first, _BOX_ROWS + 1):
+    for row in range(first, SEARCH_ROWS):
         valid[row] = 0
     for rotation in range(NUM_ROTATIONS):
-        for i in range(4):
-            down, right = CELLS[piece, rotation, i]
-            for row in range(first, _BOX_ROWS):
-                blocked = (((game[row + down] & _LANE) | _OUTSIDE) >> right) & _LANE
-                valid[row] |= blocked << (16 * rotation)
-    for row in range(first, _BOX_ROWS):
-        valid[row] = ~valid[row]
+        cells = CELLS[game[engine.PIECE], rotation]
+        down_0, down_1, down_2, down_3 = cells[0, 0], cells[1, 0], cells[2, 0], cells[3, 0]
+        right_0, right_1, right_2, right_3 = cells[0, 1], cells[1, 1], cells[2, 1], cells[3, 1]
+        for row in range(first, _BOX_ROWS):
+            blocked = (
+                _cells_at(game, row + down_0, right_0)
+                | _cells_at(game, row + down_1, right_1)
+                | _cells_at(game, row + down_2, right_2)
+                | _cells_at(game, row + down_3, right_3)
+            )
+            valid[row] |= (~blocked & _LANE) << (16 * rotation)
 
 
 @compiled
@@ -97,7 +106,7 @@ def _flood(valid: Words, reached: Words, first: int) -> None:
     for row in range(first, _BOX_ROWS):
         word = reached[row]
         before = np.int64(0)
-        while word != before:
+        while word != before and word != valid[row]:
             before = word
             word = _spread(word, valid[row])
             word |= (_turn(word, 0) | _turn(word, 1)) & valid[row]
@@ -132,12 +141,12 @@ def _kick(piece: int, valid: Words, reached: Words, row: int) -> int:
 
 
 @compiled
-def _can_gain(valid: Words, reached: Words, row: int) -> bool:
-    """Whether a position that nothing has reached lies within a kick of a box row."""
-    unreached = 0
-    for near in range(max(row - 2, 0), min(row + 3, _BOX_ROWS)):
-        unreached |= valid[near] & ~reached[near]
-    return unreached != 0
+def _unreached(valid: Words, reached: Words, first: int, end: int) -> int:
+    """Positions in some box rows that overlap nothing and that nothing has reached, all rows in one word."""
+    positions = 0
+    for row in range(first, end):
+        positions |= valid[row] & ~reached[row]
+    return positions
 
 
 @compiled
@@ -166,9 +175,10 @@ def find_resting_places(game: Game, resting: Words, search: Words) -> None:
     while changed < _BOX_ROWS:
         _flood(valid, reached, changed)
         changed = np.int64(_BOX_ROWS)
-        for row in range(first, _BOX_ROWS):
-            if reached[row] != 0 and _can_gain(valid, reached, row):
-                changed = min(changed, _kick(piece, valid, reached, row))
+        if _unreached(valid, reached, first, _BOX_ROWS) != 0:
+            for row in range(first, _BOX_ROWS):
+                if _unreached(valid, reached, max(row - 2, first), min(row + 3, _BOX_ROWS)) != 0:
+                    changed = min(changed, _kick(piece, valid, reached, row))
     for row in range(first, _BOX_ROWS):
         resting_here = reached[row] & ~valid[row + 1]
         if resting_here != 0:
