@@ -136,5 +136,6 @@ def evaluate(player: Any, env: VecEnv, episodes: int, deterministic: bool = True
         return_episode_rewards=True,
         warn=False,
     )
+    assert isinstance(returns, list) and isinstance(lengths, list)
     games.returns, games.lengths = [float(value) for value in returns], [int(value) for value in lengths]
     return games

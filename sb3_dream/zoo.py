@@ -52,12 +52,12 @@ def sample_dream(trial: optuna.Trial, n_actions: int, n_envs: int, additional_ar
     return convert_dream(trial.params)
 
 
-def convert_dream(params: dict[str, Any]) -> dict[str, Any]:
+def convert_dream(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """
-    :param params: what a trial stored
+    :param sampled_params: what a trial stored
     :return: the keyword arguments of ``DREAM`` that they stand for
     """
-    params = dict(params)
+    params = dict(sampled_params)
     powers = {name: 2 ** params.pop(f"{name}_pow") for name in DREAM_POWERS}
     return {"gamma": 1 - params.pop("one_minus_gamma"), **powers, **params}
 
