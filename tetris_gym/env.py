@@ -11,7 +11,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from tetris_gym import engine, kernels, placements
-from tetris_gym.infos import INFO_COLUMNS, idle_info, mark_events, read_info, update_idle_info
+from tetris_gym.infos import INFO_COLUMNS, idle_info, read_info
 from tetris_gym.outcome import Outcome, read_outcome
 from tetris_gym.rendering import Scene, TetrisRenderer
 from tetris_gym.rewards import CUSTOM, RewardMode
@@ -167,7 +167,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         seeds = self.np_random.integers(0, 2**64, size=1, dtype=np.uint64).view(np.int64)
         observation = np.empty((1, self._flat_size), dtype=np.float32)
         kernels.reset_games(self._games, _THIS, seeds, observation)
-        info = self._begin_info()
+        info = self._changed_info()
         if self.render_mode == "human":
             self.render()
         return (observation[0] if self._flat_size else self._observe()), info
@@ -255,7 +255,7 @@ class TetrisEnv(gym.Env[Any, Any]):
             raise TypeError(f"set_state() expects what get_state() returned, got {type(state).__name__}.")
         self.np_random.bit_generator.state = state.generator
         self._game[:] = state.game
-        self._begin_info()
+        self._changed_info()
 
     def outcome(self) -> Outcome:
         """
@@ -274,18 +274,10 @@ class TetrisEnv(gym.Env[Any, Any]):
     # Parts of a step
 
     def _changed_info(self) -> dict[str, Any]:
-        """The info of a step on which something happened."""
-        row = self._game[INFO_COLUMNS].tolist()
-        update_idle_info(self._idle_info, row)
-        info = self._idle_info.copy()
-        mark_events(info, row)
+        """The info of a step on which something happened, or of the beginning of a game."""
+        info = read_info(self._game[INFO_COLUMNS].tolist())
+        self._idle_info = idle_info(info)
         return info if self._direct else self._with_mask(info)
-
-    def _begin_info(self) -> dict[str, Any]:
-        """The info of a game that has begun, or was put in place of another."""
-        row = self._game[INFO_COLUMNS].tolist()
-        self._idle_info = idle_info(row)
-        return read_info(row) if self._direct else self._with_mask(read_info(row))
 
     def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
         info["action_mask"] = self.action_masks()

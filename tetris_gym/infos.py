@@ -32,12 +32,13 @@ INFO_TYPES: Final[dict[str, type]] = {
 }
 
 
-def info_rows(games: Game) -> list[list[int]]:
+def info_rows(games: Game, chosen: NDArray[np.int64] | slice = slice(None)) -> list[list[int]]:
     """
     :param games: rows of games, shape (n, STATE_SIZE)
-    :return: their info columns, n lists
+    :param chosen: numbers of some of them
+    :return: their info columns, a list for each
     """
-    return games[:, INFO_COLUMNS].tolist()
+    return games[:, INFO_COLUMNS][chosen].tolist()
 
 
 def read_info(row: list[int]) -> dict[str, Any]:
@@ -45,44 +46,48 @@ def read_info(row: list[int]) -> dict[str, Any]:
     :param row: a game's info columns
     :return: the info of its last step, without what only some action modes have
     """
-    return {key: kind(value) for (key, kind), value in zip(INFO_TYPES.items(), row, strict=True)}
+    lines_cleared, placed, total_lines, pieces_placed, level, score, height, holes, bumpiness, max_height, over = row
+    return {
+        "lines_cleared": lines_cleared,
+        "piece_placed": placed == 1,
+        "total_lines": total_lines,
+        "pieces_placed": pieces_placed,
+        "level": level,
+        "score": score,
+        "aggregate_height": height,
+        "holes": holes,
+        "bumpiness": bumpiness,
+        "max_height": max_height,
+        "game_over": over == 1,
+    }
 
 
 def update_idle_info(idle: dict[str, Any], row: list[int]) -> None:
     """
     :param idle: a game's idle info, changed in place
-    :param row: its info columns after a step on which something happened
+    :param row: its info columns after a lock
     """
-    _, placed, total_lines, pieces_placed, level, score, aggregate_height, holes, bumpiness, max_height, _ = row
-    idle["score"] = score
-    if placed:
-        idle["total_lines"] = total_lines
-        idle["pieces_placed"] = pieces_placed
-        idle["level"] = level
-        idle["aggregate_height"] = aggregate_height
-        idle["holes"] = holes
-        idle["bumpiness"] = bumpiness
-        idle["max_height"] = max_height
+    (
+        _,
+        _,
+        idle["total_lines"],
+        idle["pieces_placed"],
+        idle["level"],
+        idle["score"],
+        idle["aggregate_height"],
+        idle["holes"],
+        idle["bumpiness"],
+        idle["max_height"],
+        _,
+    ) = row
 
 
-def mark_events(info: dict[str, Any], row: list[int]) -> None:
+def idle_info(info: dict[str, Any]) -> dict[str, Any]:
     """
-    :param info: a copy of a game's idle info, changed in place
-    :param row: its info columns after a step on which something happened
+    :param info: the info of a step
+    :return: the idle info that follows from it
     """
-    if row[1]:
-        info["lines_cleared"] = row[0]
-        info["piece_placed"] = True
-    if row[-1]:
-        info["game_over"] = True
-
-
-def idle_info(row: list[int]) -> dict[str, Any]:
-    """
-    :param row: a game's info columns
-    :return: its idle info
-    """
-    return {**read_info(row), "lines_cleared": 0, "piece_placed": False}
+    return {**info, "lines_cleared": 0, "piece_placed": False}
 
 
 def read_info_arrays(games: Game) -> dict[str, NDArray[Any]]:

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from tetris_gym import engine
 from tetris_gym.batch import GameBatch, Indices
 from tetris_gym.env import Snapshot, TetrisEnv
-from tetris_gym.infos import idle_info, info_rows, mark_events, read_info, update_idle_info
+from tetris_gym.infos import idle_info, info_rows, read_info, update_idle_info
 from tetris_gym.rewards import RewardMode
 from tetris_gym.settings import ActionMode, ObsType, Settings
 
@@ -96,14 +96,19 @@ class TetrisVecEnv(VecEnv):
 
     def _step_infos(self, changed: Indices) -> list[dict[str, Any]]:
         """The infos of a step; something has happened in some games."""
-        idle_infos = self._idle_infos
-        numbers = changed.tolist()
-        rows = info_rows(self._batch.games[changed])
-        for i, row in zip(numbers, rows, strict=True):
+        games, idle_infos = self._batch.games, self._idle_infos
+        placed = games[changed, engine.PIECE_PLACED] != 0
+        scored, locked = changed[~placed], changed[placed]
+        for i, score in zip(scored.tolist(), games[scored, engine.SCORE].tolist(), strict=True):
+            idle_infos[i]["score"] = score
+        locks = list(zip(locked.tolist(), info_rows(games, locked), strict=True))
+        for i, row in locks:
             update_idle_info(idle_infos[i], row)
         infos = [idle.copy() for idle in idle_infos]
-        for i, row in zip(numbers, rows, strict=True):
-            mark_events(infos[i], row)
+        for i, row in locks:
+            info = infos[i]
+            info["piece_placed"] = True
+            info["lines_cleared"] = row[0]
         self._add_masks(infos, self._batch.everyone)
         return infos
 
@@ -130,6 +135,7 @@ class TetrisVecEnv(VecEnv):
         )
         for i, terminated, observation, episode_return, length in ends:
             info = infos[i]
+            info["game_over"] = terminated
             info["TimeLimit.truncated"] = not terminated
             info["terminal_observation"] = observation
             info["episode"] = {"r": round(episode_return, 6), "l": length, "t": seconds}
@@ -139,12 +145,11 @@ class TetrisVecEnv(VecEnv):
 
     def _take_over(self, chosen: Indices) -> None:
         """Begin the infos of games that have begun, or were put in place of others."""
-        rows = info_rows(self._batch.games[chosen])
-        infos = [read_info(row) for row in rows]
-        self._add_masks(infos, chosen)
-        for i, row, info in zip(chosen.tolist(), rows, infos, strict=True):
+        infos = [read_info(row) for row in info_rows(self._batch.games, chosen)]
+        for i, info in zip(chosen.tolist(), infos, strict=True):
             self.reset_infos[i] = info
-            self._idle_infos[i] = {**idle_info(row), "TimeLimit.truncated": False}
+            self._idle_infos[i] = {**idle_info(info), "TimeLimit.truncated": False}
+        self._add_masks(infos, chosen)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """
