@@ -46,11 +46,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/pip install -q "torch==$(TORCH)+cpu" 2>/dev/null \
 		|| $(BIN)/pip install -q --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)+cpu" 2>/dev/null \
 		|| $(BIN)/pip install -q "torch==$(TORCH)"
-	$(BIN)/pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/pip install -q --use-pep517 -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
-	$(BIN)/pip install -q -c constraints.txt -e ".[$(EXTRAS),docs]"
+	$(BIN)/pip install -q --use-pep517 -c constraints.txt -e ".[$(EXTRAS),docs]"
 	@touch $@
 
 clean:  ## remove .venv and what was built (never runs/ or logs/)
