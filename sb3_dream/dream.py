@@ -173,12 +173,10 @@ class DREAM(ResumableAlgorithm):
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
         self.n_epochs, self.n_minibatches, self.clip_range = n_epochs, n_minibatches, clip_range
-        self.normalize_advantage = normalize_advantage
-        self.actor_gradient = actor_gradient
+        self.actor_gradient, self.normalize_advantage = actor_gradient, normalize_advantage
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
         self.epsilon_start, self.epsilon_end, self.epsilon_decay = epsilon_start, epsilon_end, epsilon_decay
-        self.use_masking = use_masking
-        self.exploration_rate = epsilon_start
+        self.use_masking, self.exploration_rate = use_masking, epsilon_start
         self._owed_updates = 0.0
         self._from_env: dict[str, Any] | None = None  # what the policy has to know of the environment
         self._scalars: dict[str, list[th.Tensor]] = {}  # waiting to be logged
@@ -216,7 +214,7 @@ class DREAM(ResumableAlgorithm):
 
     def _make_replay_buffer(self) -> SequenceReplayBuffer:
         assert self.replay_buffer_class is not None
-        buffer = self.replay_buffer_class(
+        return self.replay_buffer_class(
             self.buffer_size,
             self.observation_space,
             self.action_space,
@@ -227,9 +225,6 @@ class DREAM(ResumableAlgorithm):
             binary=bool((self.policy.observation_layout or {}).get("binary")) or "auto",
             **self.replay_buffer_kwargs,
         )
-        if self.seed is not None:
-            buffer.seed(self.seed)
-        return buffer
 
     def learn(
         self,

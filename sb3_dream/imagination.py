@@ -55,12 +55,13 @@ def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, ho
         outcomes.append(world_model.outcome(previous, encoded, state))
         features.append(world_model.features(state))
         actions.append(action)
-        masks.append(mask)
+        if mask is not None:
+            masks.append(mask)
     return Rollout(
         th.stack(features),
         th.stack(actions),
         th.stack(log_probs),
-        th.stack(masks) if masks[0] is not None else None,
+        th.stack(masks) if masks else None,
         th.stack([outcome.reward for outcome in outcomes]),
         th.stack([outcome.continues for outcome in outcomes]),
     )

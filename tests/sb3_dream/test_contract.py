@@ -22,9 +22,21 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 
 import sb3_dream
 from sb3_dream.dream import DREAM
+from sb3_dream.env_snapshots import restore_snapshot, take_snapshot
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
 from tests.sb3_dream.resume_cases import FloatWalk
-from tests.sb3_dream.tiny import NETWORKS, RSSM, Anything, MaskedWalk, Walk, assert_same, parameters, tiny, vectorized
+from tests.sb3_dream.tiny import (
+    NETWORKS,
+    RSSM,
+    Anything,
+    MaskedWalk,
+    SavedMaskedWalk,
+    Walk,
+    assert_same,
+    parameters,
+    tiny,
+    vectorized,
+)
 
 # Names
 
@@ -260,11 +272,21 @@ def test_tensorboard_and_progress_bar(tmp_path: Path) -> None:
 
 
 def test_subprocesses() -> None:
-    env = SubprocVecEnv([MaskedWalk, MaskedWalk])
+    env = SubprocVecEnv([lambda: Monitor(SavedMaskedWalk(slip=0.3))] * 2)
     try:
         model = tiny(env).learn(24)
         assert model.policy.mask_size == 3
         assert model._n_updates > 0
+        snapshot = take_snapshot(env)
+        assert snapshot is not None
+        steps = [env.step(np.array([1, 1])) for _ in range(10)]
+        assert restore_snapshot(env, snapshot)
+        again = [env.step(np.array([1, 1])) for _ in range(10)]
+        assert all(
+            np.array_equal(a, b)
+            for one, two in zip(steps, again, strict=True)
+            for a, b in zip(one[:3], two[:3], strict=True)
+        )
     finally:
         env.close()
 

@@ -16,7 +16,7 @@ from sb3_dream.dream import DREAM
 
 NETWORKS: dict[str, Any] = {
     "world_model_kwargs": {"width": 8, "depth": 1, "memory": 4},
-    "actor_critic_kwargs": {"net_arch": (8,)},
+    "actor_critic_kwargs": {"net_arch": [8]},
 }
 RSSM = {"memory": 8, "blocks": 1, "groups": 2, "classes": 2, "hidden": 8, "width": 8, "depth": 1, "channels": 2}
 LEARNING_STARTS = 8
@@ -103,6 +103,10 @@ class MaskedWalk(Walk):
         assert self.action_masks()[int(action)], "an action that is not allowed"
         self.played.append(int(action))
         return super().step(action)
+
+
+class SavedMaskedWalk(SavedWalk, MaskedWalk):
+    """One with masks that can be snapshotted."""
 
 
 class Anything(gym.Env[Any, Any]):
