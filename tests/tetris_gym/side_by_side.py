@@ -46,9 +46,9 @@ class Comparison:
         self.events["highest level"] = max(self.events["highest level"], info["level"])
 
     def __add__(self, other: Comparison) -> Comparison:
-        level = max(self.events["highest level"], other.events["highest level"])
         events = self.events + other.events
-        return Comparison(self.steps + other.steps, events | Counter({"highest level": level}))
+        events["highest level"] = max(self.events["highest level"], other.events["highest level"])
+        return Comparison(self.steps + other.steps, events)
 
 
 def assert_same_info(info: dict[str, Any], expected: dict[str, Any]) -> None:
