@@ -97,6 +97,6 @@ def read_info_arrays(games: Game) -> dict[str, NDArray[Any]]:
     """
     columns = np.ascontiguousarray(games[:, INFO_COLUMNS].T)
     return {
-        key: column.copy() if kind is int else column != 0
+        key: column if kind is int else column != 0
         for (key, kind), column in zip(INFO_TYPES.items(), columns, strict=True)
     }

@@ -212,13 +212,15 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         if not self._batch.direct:
             arrays["action_mask"] = self._batch.masks
             arrays["invalid_action"] = self._batch.games[:, engine.INVALID] == 1
+        marks = np.empty((len(arrays), self.num_envs), dtype=np.bool_)
+        marks[:] = present
         infos: dict[str, Any] = {}
-        for key, values in arrays.items():
+        for (key, values), mark in zip(arrays.items(), marks, strict=True):
             if present is not self._everyone:
                 values = values.copy()
                 values[~present] = 0
             infos[key] = values
-            infos[f"_{key}"] = present.copy()
+            infos[f"_{key}"] = mark
         return infos
 
     def _final(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
