@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -209,7 +209,7 @@ class GameBatch:
     def _expected_actions(self) -> str:
         return f"Actions must be {self.num_envs} integers from 0 to {self.settings.num_actions - 1}"
 
-    def _refuse(self, error: int, actions: Any) -> None:
+    def _refuse(self, error: int, actions: Any) -> NoReturn:
         i, kind = divmod(-error - 1, 2)
         if -1 - kind == kernels.NO_SUCH_ACTION:
             raise ValueError(f"{self._expected_actions()}, got {actions[i]} for game {i}.")

@@ -38,7 +38,7 @@ def _fingerprint() -> str:
 
 
 _FINGERPRINT = _fingerprint()
-_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Function) -> Function:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import gymnasium as gym
 import numpy as np
@@ -96,8 +96,8 @@ class TetrisEnv(gym.Env[Any, Any]):
         self._renderer: TetrisRenderer | None = None
         self._painter = new_painter() if settings.obs_type == "rgb" else None
         self.render_mode = settings.render_mode
-        self.action_space = settings.action_space()
-        self.observation_space = settings.observation_space()
+        self.action_space = settings.action_space
+        self.observation_space = settings.observation_space
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Copies and pickles make two arrays of the games and the view of the first one.
@@ -123,7 +123,7 @@ class TetrisEnv(gym.Env[Any, Any]):
 
     @property
     def observation_layout(self) -> dict[str, Any] | None:
-        """Where the flat observation holds pictures, as plain data; None for other types of observation."""
+        """What the numbers of a flat observation are, as plain data; None for other types of observation."""
         return self._settings.observation_layout
 
     @property
@@ -303,7 +303,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         if self._game[engine.RUNNING] == 0 and self._game[engine.GAME_OVER] == 0:
             raise ResetNeeded("Call reset() before anything else.")
 
-    def _refuse(self, error: int, action: int) -> None:
+    def _refuse(self, error: int, action: int) -> NoReturn:
         if error == kernels.NO_SUCH_ACTION:
             raise ValueError(f"An action must be an integer from 0 to {self._settings.num_actions - 1}, got {action}.")
         self._require_game()

@@ -67,7 +67,7 @@ def _write_piece(game: Game, field: NDArray[Any]) -> None:
 @compiled
 def _rows(game: Game, first: int, count: int) -> int:
     """The cells of up to six visible rows of the stack as bits, 10 each."""
-    word = np.int64(0)
+    word = 0
     for y in range(count):
         word |= ((game[ROW_0 + first + y] >> WALL) & _ROW) << (NUM_COLUMNS * y)
     return word

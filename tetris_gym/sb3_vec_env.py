@@ -46,7 +46,7 @@ class TetrisVecEnv(VecEnv):
     ) -> None:
         settings = Settings(action_mode, reward_mode, obs_type, pad_to, difficulty, gravity_interval, render_mode)
         self._batch = GameBatch(num_envs, settings, max_episode_steps)
-        super().__init__(num_envs, settings.observation_space(), settings.action_space())
+        super().__init__(num_envs, settings.observation_space, settings.action_space)
         self.metadata = TetrisEnv.metadata
         self._actions: Any = None
         self._start = time.time()
@@ -55,7 +55,7 @@ class TetrisVecEnv(VecEnv):
 
     @property
     def observation_layout(self) -> dict[str, Any] | None:
-        """Where a flat observation holds pictures, as plain data; None for other types of observation."""
+        """What the numbers of a flat observation are, as plain data; None for other types of observation."""
         return self._batch.settings.observation_layout
 
     def reset(self) -> VecEnvObs:

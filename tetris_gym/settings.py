@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from copy import deepcopy
+from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -11,9 +13,9 @@ from gymnasium import spaces
 from tetris_gym.engine import NUM_ACTIONS
 from tetris_gym.observations import FLAT_LAYOUT, FLAT_SIZE, dict_space, flat_space
 from tetris_gym.placements import NUM_PLACEMENTS
-from tetris_gym.rendering import TetrisRenderer
+from tetris_gym.rendering import TetrisRenderer, frame_shape
 from tetris_gym.rewards import RewardMode, parse_reward_mode
-from tetris_gym.views import picture_shape
+from tetris_gym.views import OBSERVED_CELL
 
 ActionMode = Literal["direct", "placement"]
 ObsType = Literal["flat", "dict", "rgb"]
@@ -96,21 +98,19 @@ class Settings:
 
     @property
     def observation_layout(self) -> dict[str, Any] | None:
-        """Where a flat observation holds pictures, as plain data; None for other types of observation."""
-        return FLAT_LAYOUT if self.obs_type == "flat" else None
+        """What the numbers of a flat observation are, as plain data; None for other types of observation."""
+        return deepcopy(FLAT_LAYOUT) if self.obs_type == "flat" else None
 
+    @cached_property
     def action_space(self) -> spaces.Discrete:
-        """
-        :return: a new action space
-        """
+        """The action space of one game."""
         return spaces.Discrete(self.num_actions)
 
+    @cached_property
     def observation_space(self) -> spaces.Space[Any]:
-        """
-        :return: a new observation space
-        """
+        """The observation space of one game."""
         if self.obs_type == "flat":
             return flat_space(self.flat_size)
         if self.obs_type == "dict":
             return dict_space()
-        return spaces.Box(0, 255, shape=picture_shape(), dtype=np.uint8)
+        return spaces.Box(0, 255, shape=frame_shape(OBSERVED_CELL), dtype=np.uint8)

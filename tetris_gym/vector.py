@@ -52,16 +52,16 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs = self._batch.num_envs
         self.render_mode = settings.render_mode
         self.metadata = {**TetrisEnv.metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_action_space = settings.action_space()
+        self.single_action_space = settings.action_space
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self.single_observation_space = settings.observation_space()
+        self.single_observation_space = settings.observation_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._ended = np.zeros(self.num_envs, dtype=np.bool_)
         self._everyone = np.ones(self.num_envs, dtype=np.bool_)
 
     @property
     def observation_layout(self) -> dict[str, Any] | None:
-        """Where a flat observation holds pictures, as plain data; None for other types of observation."""
+        """What the numbers of a flat observation are, as plain data; None for other types of observation."""
         return self._batch.settings.observation_layout
 
     @property  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +11,7 @@ from tetris_gym import engine
 from tetris_gym.engine import Game
 from tetris_gym.kernels import describe_game, observe_dict
 from tetris_gym.observations import NUM_CELLS, PREVIEW_SIZE
-from tetris_gym.pieces import HIDDEN_ROWS, NO_PIECE, NUM_COLUMNS, NUM_ROWS
+from tetris_gym.pieces import NO_PIECE, NUM_COLUMNS, NUM_ROWS
 from tetris_gym.rendering import Scene, TetrisRenderer
 
 #: Pixels per cell of the pictures that agents see: the smallest that the renderer draws.
@@ -60,15 +59,6 @@ def observe_picture(renderer: TetrisRenderer, game: Game) -> NDArray[np.uint8]:
     :return: the "rgb" observation, shape (height, width, 3)
     """
     return renderer.paint(read_scene(game))
-
-
-@cache
-def picture_shape() -> tuple[int, ...]:
-    """
-    :return: the shape of "rgb" observations
-    """
-    nothing = np.zeros((HIDDEN_ROWS + NUM_ROWS, NUM_COLUMNS), dtype=np.uint8)
-    return new_painter().paint(Scene(nothing, None, (), (), (), None, True, 0, 0, 0, 0, False)).shape
 
 
 def observe_dicts(games: Game) -> dict[str, NDArray[Any]]:
