@@ -28,8 +28,8 @@ ACTION_MODES = {"direct": 8, "placement": 800}
 """Numbers of actions of a game's two interfaces: one key at a time, or one placement of a piece."""
 
 _WIDTHS = {
-    "recurrent": {"300k": 64, "1m": 144, "3m": 272, "12m": 576},
-    "rssm": {"300k": 40, "1m": 80, "3m": 144, "12m": 288},
+    "recurrent": {"300k": 56, "1m": 128, "3m": 256, "12m": 544},
+    "rssm": {"300k": 36, "1m": 72, "3m": 128, "12m": 256},
 }
 _POLICY_ARGUMENTS = (
     "world_model",
@@ -199,9 +199,9 @@ class DREAMConfig:
         name       recurrent    rssm
         ========== ============ ============
         ``300k``   0.28 million 0.28 million
-        ``1m``     1.02 million 1.00 million
-        ``3m``     3.06 million 3.14 million
-        ``12m``    12.2 million 12.3 million
+        ``1m``     0.96 million 0.96 million
+        ``3m``     3.05 million 2.99 million
+        ``12m``    11.8 million 11.8 million
         ========== ============ ============
 
         ``guide`` is :meth:`guide`, with 0.25 million and a world model of its own.
@@ -222,7 +222,7 @@ class DREAMConfig:
         if world_model == "rssm":
             kwargs = {"width": width, "hidden": width, "memory": 8 * width, "groups": 32}
             kwargs |= {"classes": max(4, width // 16), "channels": max(4, width // 16)}
-        actor_critic_kwargs = {"net_arch": None, "width": width}
+        actor_critic_kwargs = {"net_arch": (2 * width, 2 * width)}
         return cls(world_model=world_model, world_model_kwargs=kwargs, actor_critic_kwargs=actor_critic_kwargs)
 
     # ------------------------------------------------------------------- files

@@ -200,10 +200,10 @@ class DreamEnv(gym.Env[Any, Any]):
         if not episodes:
             raise ValueError("the replay buffer holds no whole episode to start from")
         ring, first, length = episodes[int(self.np_random.integers(len(episodes)))]
-        row = self._replay.read_rows(ring, first + int(self.np_random.integers(length - 1)), 1)
-        encoded = self.policy.encode(row.observations)  # (1, 1, ...)
+        place = first + int(self.np_random.integers(length - 1))
+        row = self.policy.encode_sequences(self._replay.read_rows(ring, place, 1))  # (1, 1, ...)
         device = self.policy.device
-        return {key: part[0].to(device) for key, part in encoded.items()}, row.memory.to(device)
+        return {key: part[0].to(device) for key, part in row.observation.items()}, row.memory.to(device)
 
     def _checked(self, observations: Raw) -> dict[str, NDArray[Any]]:
         given = observations if isinstance(observations, dict) else {IMAGE: observations}

@@ -18,13 +18,16 @@ CELLS = 8
 BITS = spaces.MultiBinary(CELLS)
 HEIGHT = spaces.Box(0.0, 10.0 * CELLS, (2,), np.float32)
 """Ten times the cell, and a value that is always 5."""
+REWARDS = (-5.0, 0.0, 2.0, 0.0, 3.0, 0.0, 0.0, 1.0)
+"""For arriving at each cell; arriving at the first ends the episode."""
 
 
 class Corridor(gym.Env[np.ndarray, np.int64]):
-    """Left or right; 1 for arriving at the right end, where one cannot go left; the left end is a pit.
+    """Left or right, between a pit at the left end and a wall at the right one.
 
     :param observation_space: ``BITS`` or ``HEIGHT``
     :param start: first cell, random if None
+    :param masks: forbid going left from the last cell
     """
 
     action_space = spaces.Discrete(2)
@@ -42,8 +45,7 @@ class Corridor(gym.Env[np.ndarray, np.int64]):
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.cell = min(max(self.cell + 2 * int(action) - 1, 0), CELLS - 1)
-        reward = float(self.cell == CELLS - 1)
-        return look(self.observation_space, self.cell), reward, self.cell == 0, False, {}
+        return look(self.observation_space, self.cell), REWARDS[self.cell], self.cell == 0, False, {}
 
 
 def look(space: spaces.Space, cell: int) -> np.ndarray:
@@ -55,7 +57,8 @@ class ExactWorldModel(WorldModel):
     Percepts are observations; the memory counts the steps.
 
     :param stuck: believe that nothing ever moves
-    :param reward: what arriving at the right end is believed to be worth
+    :param reward: factor of the rewards
+    :param only_pit: believe that nothing but the pit has a reward
     :param ending: how probable an end is believed to be outside of the pit
     """
 
@@ -63,10 +66,11 @@ class ExactWorldModel(WorldModel):
 
     def __init__(
         self, observation_spec: Any, action_spec: Any, mask_size: int | None = None, *,
-        stuck: bool = False, reward: float = 1.0, ending: float = 0.0,
+        stuck: bool = False, reward: float = 1.0, only_pit: bool = False, ending: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(observation_spec, action_spec, mask_size)
-        self.stuck, self.reward, self.ending = stuck, reward, ending
+        self.stuck, self.ending = stuck, ending
+        self.rewards = reward * th.tensor(REWARDS) * (th.arange(CELLS) < (1 if only_pit else CELLS))
         self.feature_layout = observation_spec.layout
         self.bits = observation_spec.vector_size == CELLS
         self.unused = nn.Parameter(th.zeros(1))
@@ -93,7 +97,7 @@ class ExactWorldModel(WorldModel):
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
         cell = self._cell(state.percept)
-        return Outcome(self.reward * (cell == CELLS - 1), 1 - th.where(cell == 0, 1.0, self.ending))
+        return Outcome(self.rewards[cell], 1 - th.where(cell == 0, 1.0, self.ending))
 
     def reconstruct(self, state: State) -> Observation:
         return {VECTOR: state.percept}
@@ -118,6 +122,6 @@ def policy(space: spaces.Space = BITS, mask_size: int | None = None, **kwargs: A
         lambda _: 1e-3,
         world_model=ExactWorldModel,
         world_model_kwargs=kwargs,
-        actor_critic_kwargs={"width": 16, "depth": 1},
+        actor_critic_kwargs={"net_arch": (16,)},
         mask_size=mask_size,
     )

@@ -26,7 +26,7 @@ from sb3_dream.model_files import load_policy
 from sb3_dream.policies import DreamPolicy
 from sb3_dream.world_models import CompactWorldModel
 
-SMALL = {"world_model_kwargs": {"width": 16, "depth": 1, "memory": 8}, "actor_critic_kwargs": {"width": 16, "depth": 1}}
+SMALL = {"world_model_kwargs": {"width": 16, "depth": 1, "memory": 8}, "actor_critic_kwargs": {"net_arch": (16,)}}
 
 
 class Steps(gym.Env[Any, Any]):
@@ -254,7 +254,7 @@ def test_other_policies_are_refused(masked: tuple[DREAM, Path], tmp_path: Path) 
 
 
 def test_settings_that_do_not_fit_the_weights(masked: tuple[DREAM, Path], tmp_path: Path) -> None:
-    larger = {**SMALL, "actor_critic_kwargs": {"width": 32}}
+    larger = {**SMALL, "actor_critic_kwargs": {"net_arch": (32,)}}
     with pytest.raises(ValueError, match="do not fit this version: RuntimeError"):
         DREAMAgent(edited(masked[1], tmp_path / "larger.zip", policy_kwargs=larger))
     with pytest.raises(ValueError, match="do not fit this version: TypeError"):

@@ -70,6 +70,7 @@ def test_guide_trains_as_it_says() -> None:
     assert (model.gamma, model.gae_lambda, model.imagination_horizon) == (0.99, 0.95, 15)
     assert (model.sequence_length, model.batch_size, model.replay_buffer.total_size) == (20, 32, 50_000)
     assert (model.train_freq.frequency, model.gradient_steps, model.train_ratio) == (4, 1, None)
+    assert (model.model_warmup, model.policy_delay, model.n_epochs, model.n_minibatches) == (0, 1, 1, 1)
     assert (model.tau, model.target_update_interval) == (1.0, 1000)
     soft = DREAMConfig.guide(target_update="soft")
     assert soft.tau < 0.1 and soft.target_update_interval == 1
@@ -144,7 +145,7 @@ def test_subclasses_are_made() -> None:
     class Mine(DREAM):
         pass
 
-    assert type(DREAMConfig(buffer_size=100).make(Board(), Mine)) is Mine
+    assert type(Mine.from_config(DREAMConfig(buffer_size=100), Board(), gamma=0.5)) is Mine
 
 
 CONFIGS = [

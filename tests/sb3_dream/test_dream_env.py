@@ -39,7 +39,7 @@ def fresh(space: spaces.Space, actions: spaces.Space, **kwargs: Any) -> DreamPol
         lambda _: 1e-3,
         world_model="rssm" if image else "recurrent",
         world_model_kwargs=model,
-        actor_critic_kwargs={"width": 16, "depth": 1},
+        actor_critic_kwargs={"net_arch": (16,)},
         **kwargs,
     )
 
@@ -176,8 +176,8 @@ def test_plans_from_a_saved_state() -> None:
 
 
 def test_dreams_of_a_trained_model_and_of_its_file(tmp_path: Path) -> None:
-    small = {"world_model_kwargs": {"width": 16, "depth": 1, "memory": 8}, "actor_critic_kwargs": {"width": 16}}
-    sizes = {"learning_starts": 60, "batch_size": 2, "sequence_length": 4, "imagination_starts": 2}
+    small = {"world_model_kwargs": {"width": 16, "depth": 1, "memory": 8}, "actor_critic_kwargs": {"net_arch": (16,)}}
+    sizes = {"learning_starts": 60, "batch_size": 2, "sequence_length": 4, "imagination_starts": 2, "model_warmup": 0}
     model = DREAM(Corridor(start=1), buffer_size=200, seed=0, policy_kwargs=small, **sizes)
     model.learn(61)
     random_numbers = model.replay_buffer.rng.bit_generator.state
