@@ -74,13 +74,13 @@ def play(model: DREAM, games: int = 200) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4_000, help="environment steps to train for")
+    parser.add_argument("--steps", type=int, default=3_000, help="environment steps to train for")
     steps = parser.parse_args().steps
 
     model = DREAM(
         TakeAway(),
         learning_starts=500,
-        model_warmup=100,
+        model_warmup=50,
         sequence_length=8,
         imagination_horizon=6,
         policy_kwargs={"world_model_kwargs": {"width": 32, "depth": 2, "memory": 16}},

@@ -7,21 +7,25 @@ Run ``python examples/deployment.py``, or with a model of your own, ``--model my
 
 import argparse
 import time
+from pathlib import Path
 
 import gymnasium as gym
 
 from sb3_dream import DREAMAgent
 
+FILE = Path("runs/examples/deployment.zip")
 
-def train(steps: int) -> str:
+
+def train(steps: int) -> Path:
     """A model to deploy, where there is none yet."""
     from sb3_dream import DREAM
 
     small = {"world_model_kwargs": {"width": 16, "depth": 2, "memory": 8}}
     model = DREAM("TetrisDirect-v0", learning_starts=500, model_warmup=20, policy_kwargs=small, device="cpu", seed=0)
     model.learn(steps)
-    model.save("runs/examples/deployment.zip")
-    return "runs/examples/deployment.zip"
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    model.save(FILE)
+    return FILE
 
 
 if __name__ == "__main__":

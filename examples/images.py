@@ -72,7 +72,7 @@ def compare_dream_with_reality(model: DREAM, env: gym.Env) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4_000, help="environment steps to train for")
+    parser.add_argument("--steps", type=int, default=3_000, help="environment steps to train for")
     steps = parser.parse_args().steps
 
     env = Monitor(Catch())
@@ -80,7 +80,7 @@ if __name__ == "__main__":
         "CnnPolicy",
         env,
         learning_starts=500,
-        model_warmup=200,
+        model_warmup=50,
         sequence_length=8,
         imagination_horizon=8,
         policy_kwargs={

@@ -25,7 +25,7 @@ def objective(trial: optuna.Trial) -> float:
         gamma=1 - trial.suggest_float("one_minus_gamma", 0.003, 0.05, log=True),
         train_ratio=trial.suggest_categorical("train_ratio", [16, 32, 64]),
         learning_starts=500,
-        model_warmup=100,
+        model_warmup=50,
         policy_kwargs={"world_model_kwargs": {"width": 32, "depth": 2, "memory": 16}},
         device="cpu",
         seed=0,
