@@ -11,6 +11,7 @@ import optuna
 import rl_zoo3
 import yaml
 from rl_zoo3 import hyperparams_opt
+from rl_zoo3.gym_patches import PatchedTimeLimit
 from rl_zoo3.utils import ALGOS
 from sb3_contrib import MaskablePPO
 
@@ -130,6 +131,16 @@ def read_entry(path: Path, env_id: str) -> dict[str, Any]:
     return entries[env_id] if env_id in entries else entries["default"]
 
 
+def _restore_time_limit() -> None:
+    """
+    Importing RL Zoo replaces Gymnasium's ``TimeLimit`` for the whole process by one that writes into ``info``, for the
+    sake of versions of Stable-Baselines3 that are long gone. Environments should be the same with and without the zoo.
+    """
+    for module in (gym.wrappers, gym.wrappers.common, gym.envs.registration):
+        if getattr(module, "TimeLimit", None) is PatchedTimeLimit:
+            module.TimeLimit = PatchedTimeLimit.__base__
+
+
 def _own_configs() -> Path:
     """:return: the folder ``zoo_configs``: in the package when installed from a wheel, beside it in a checkout"""
     installed = _PACKAGE / "zoo_configs"
@@ -139,3 +150,6 @@ def _own_configs() -> Path:
 def _suggestion(name: str, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+_restore_time_limit()

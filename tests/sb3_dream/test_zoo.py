@@ -34,6 +34,14 @@ def test_the_zoo_has_what_it_lacked() -> None:
         assert {"dream", "ppo_mask"} <= set(table)
 
 
+def test_importing_the_zoo_changes_no_environment() -> None:
+    env = gym.make("CartPole-v1", max_episode_steps=1)
+    assert type(env).__module__.startswith("gymnasium.")
+    env.reset(seed=0)
+    *_, truncated, info = env.step(0)
+    assert truncated and not info
+
+
 def test_there_is_a_file_for_each_algorithm_that_we_compare() -> None:
     assert {path.stem for path in CONFIGS} == {"dream", "ppo", "ppo_lstm", "ppo_mask", "dqn", "qrdqn", "a2c", "trpo"}
 
