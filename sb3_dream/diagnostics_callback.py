@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Image, TensorBoardOutputFormat
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, sync_envs_normalization
 
 from sb3_dream.diagnostics import model_error, open_loop
@@ -100,3 +100,23 @@ class ModelErrorCallback(BaseCallback):
 
         truth, prediction = open_loop(self._policy, samples, self.context, self.horizon, index)
         return figure_to_image(plot_open_loop(truth, prediction, self.context))
+
+
+def with_model_error(callback: MaybeCallback) -> MaybeCallback:
+    """
+    :param callback: what ``learn`` was given
+    :return: the same with a :class:`ModelErrorCallback` of default settings at the end, unless it holds one already
+    """
+    if _measures(callback):
+        return callback
+    if callback is None:
+        return ModelErrorCallback()
+    if isinstance(callback, list):
+        return [*callback, ModelErrorCallback()]
+    given = callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)
+    return CallbackList([given, ModelErrorCallback()])
+
+
+def _measures(callback: MaybeCallback) -> bool:
+    nested = callback if isinstance(callback, list) else getattr(callback, "callbacks", [])
+    return isinstance(callback, ModelErrorCallback) or any(_measures(each) for each in nested)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_dream.diagnostics import model_error, open_loop
-from sb3_dream.diagnostics_callback import ModelErrorCallback
+from sb3_dream.diagnostics_callback import ModelErrorCallback, with_model_error
 from sb3_dream.dream import DREAM
 from sb3_dream.held_out import newest_episodes, play_episodes
 from sb3_dream.policies import DreamPolicy
@@ -353,3 +354,27 @@ def test_callback_follows_normalised_training() -> None:
         model.learn(60, ModelErrorCallback(50, Corridor(HEIGHT)))
     with pytest.raises(ValueError, match="eval_freq must be at least 1, got 0"):
         ModelErrorCallback(0)
+
+
+def test_added_to_whatever_learn_was_given() -> None:
+    calls = []
+
+    def listen(local: dict[str, Any], _: dict[str, Any]) -> bool:
+        calls.append(local["self"].num_timesteps)
+        return len(calls) < 4
+
+    mine, other = ModelErrorCallback(50), CheckpointCallback(10_000, "unused")
+
+    def measuring(given: Any) -> list[BaseCallback]:
+        added = with_model_error(given)
+        each = added if isinstance(added, list) else getattr(added, "callbacks", [added])
+        return [callback for callback in each if isinstance(callback, ModelErrorCallback)]
+
+    for given in (None, [], [other], other, CallbackList([other])):
+        assert len(measuring(given)) == 1 and measuring(given) != [mine]
+    for given in (mine, [other, mine], CallbackList([other, mine])):
+        assert measuring(given) == [mine]
+    assert with_model_error([other, CallbackList([mine])])[1].callbacks == [mine]  # type: ignore[index, union-attr]
+    model = exact(Corridor(start=1))
+    model.learn(50, with_model_error(listen))
+    assert calls == [1, 2, 3, 4] and model.num_timesteps == 4
