@@ -182,7 +182,7 @@ class DreamPolicy(BasePolicy):
     def to_env(self, action: th.Tensor) -> np.ndarray:
         """
         :param action: (N, n) as :meth:`act` returns them
-        :return: the environment's actions, (N, *action_space.shape)
+        :return: the environment's actions, ``(N, *action_space.shape)``
         """
         array = action.cpu().numpy()
         space = self.action_space
