@@ -27,7 +27,7 @@ from tetris_gym.recording import record
 
 ALGO = "dream"
 ENV = "TetrisDirect-v0"
-STEPS = 50_000
+STEPS = 15_000
 LINES = "total_lines"
 PIECES = "pieces_placed"
 SAVE_SECONDS = 60
