@@ -159,10 +159,12 @@ def _segments(key: str, space: spaces.Space, start: int) -> list[Segment]:
 
 
 def _flatten(value: th.Tensor, space: spaces.Space) -> th.Tensor:
+    # replay pads with zeros, which may lie below a space's start: any class will do for those
     if isinstance(space, spaces.Discrete):
-        return F.one_hot(value.long() - int(space.start), int(space.n)).float()
+        return F.one_hot((value.long() - int(space.start)).clamp(0, int(space.n) - 1), int(space.n)).float()
     if isinstance(space, spaces.MultiDiscrete):
         value = value.long() - th.as_tensor(space.start, device=value.device)
+        value = value.clamp(min=0).minimum(th.as_tensor(space.nvec - 1, device=value.device))
         flat = value.flatten(value.dim() - len(space.shape))
         sizes = space.nvec.reshape(-1)
         return th.cat([F.one_hot(column, int(n)).float() for column, n in zip(flat.unbind(-1), sizes, strict=True)], -1)
