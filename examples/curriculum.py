@@ -42,10 +42,14 @@ class Lock(gym.Env):
         return self.entered, float(is_open), is_open or not right, False, {"is_success": is_open}
 
 
-def train(steps: int, callback: CurriculumCallback | None) -> float:
-    """
-    :return: how often the whole lock is opened afterwards
-    """
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=3_000, help="environment steps to train for")
+    steps = parser.parse_args().steps
+
+    stages = [Stage(difficulty=digits, min_episodes=20, success_rate=0.6) for digits in range(1, len(CODE) + 1)]
+    curriculum = CurriculumCallback(stages, window=20, verbose=1)
+
     model = DREAM(
         Monitor(Lock()),
         learning_starts=200,
@@ -53,20 +57,11 @@ def train(steps: int, callback: CurriculumCallback | None) -> float:
         policy_delay=2,
         sequence_length=8,
         imagination_horizon=6,
+        ent_coef=0.03,
         policy_kwargs={"world_model_kwargs": {"width": 32, "depth": 2, "memory": 16}},
         device="cpu",
         seed=0,
     )
-    model.learn(steps, callback)
-    return float(evaluate_policy(model, Monitor(Lock()), n_eval_episodes=20)[0])
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2_000, help="environment steps to train for, twice")
-    steps = parser.parse_args().steps
-
-    stages = [Stage(difficulty=digits, min_episodes=20, success_rate=0.6) for digits in range(1, len(CODE) + 1)]
-    with_curriculum = train(steps, CurriculumCallback(stages, window=20, verbose=1))
-    without = train(steps, None)
-    print(f"opened with a curriculum: {with_curriculum:.0%}; without: {without:.0%}")
+    model.learn(steps, curriculum)
+    opened, _ = evaluate_policy(model, Monitor(Lock()), n_eval_episodes=20)
+    print(f"{opened:.0%} of the locks opened; random keys open one in {4 ** len(CODE):,}")

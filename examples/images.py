@@ -15,7 +15,7 @@ from stable_baselines3.common.monitor import Monitor
 from sb3_dream import DREAM
 from sb3_dream.dream_env import DreamEnv
 
-CELLS, PIXELS = 8, 2  # cells a side, pixels a cell
+CELLS, PIXELS = 6, 3  # cells a side, pixels a cell
 PADDLE = 2  # cells
 
 
@@ -79,10 +79,14 @@ if __name__ == "__main__":
     model = DREAM(
         "CnnPolicy",
         env,
+        learning_rate=3e-3,
+        actor_learning_rate=1e-3,
+        critic_learning_rate=1e-3,
         learning_starts=500,
-        model_warmup=50,
-        sequence_length=8,
-        imagination_horizon=8,
+        model_warmup=200,
+        ent_coef=0.03,
+        sequence_length=6,
+        imagination_horizon=5,
         policy_kwargs={
             "world_model_kwargs": {"memory": 64, "blocks": 1, "groups": 8, "classes": 8, "hidden": 64, "channels": 8}
         },

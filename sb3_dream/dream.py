@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_dream.arguments import check_hyperparameters, resolve_environment
 from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience
+from sb3_dream.diagnostics_callback import with_model_error
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
 from sb3_dream.imagination import imagine
 from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
@@ -237,12 +238,13 @@ class DREAM(ResumableAlgorithm):
     ) -> DREAM:
         """
         :param total_timesteps: environment steps, over all environments
-        :param callback: called at every step of the environments
+        :param callback: called at every step of the environments; one that measures the model's error is added
         :param log_interval: episodes between two logs
         :param tb_log_name: name of the run in TensorBoard
         :param reset_num_timesteps: False to go on with an earlier run, see :mod:`sb3_dream.resume`
         :param progress_bar: show one (needs tqdm and rich)
         """
+        callback = with_model_error(callback)
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def predict(

@@ -1,0 +1,269 @@
+"""Seconds of CPU that an update of DREAM takes, phase by phase, and milliseconds that it takes to act.
+
+    taskset -c 0 python benchmarks/update_speed.py --json update_speed.json
+    python benchmarks/update_speed.py default fixed
+
+``fixed`` has the sizes and the mathematics of common Dreamers of two million parameters; ``fixed, quick`` is the same
+networks with DREAM's own number of bins and of imagined rollouts. An update is one of the world model; where the actor
+and the critic learn at every fourth only, a quarter of theirs is counted. All times are CPU times, by default of one
+thread, and of the best of several repetitions, so that other work on the machine disturbs the figures less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch as th
+from torch import nn
+
+import sb3_dream.dream
+from sb3_dream.config import DREAMConfig
+from sb3_dream.dream import DREAM
+from tetris_gym import TetrisVecEnv
+
+PHASES = ("replay", "model forward", "model backward", "imagination", "actor-critic", "optimiser", "rest")
+ROWS = 2_000
+
+FIXED = DREAMConfig(
+    world_model="rssm",
+    world_model_kwargs={
+        "width": 128, "hidden": 128, "memory": 928, "groups": 32, "classes": 8, "depth": 3, "reward_bins": 255
+    },
+    actor_critic_kwargs={"net_arch": (128, 128, 128), "critic_bins": 255},
+    observation_layout={"binary": True},
+    use_masking=False,
+    batch_size=16,
+    sequence_length=64,
+    imagination_horizon=15,
+    imagination_starts=1024,
+    train_ratio=None,
+    model_warmup=0,
+    policy_delay=1,
+    n_epochs=1,
+    n_minibatches=1,
+)  # fmt: skip
+QUICK = replace(
+    FIXED,
+    world_model_kwargs={**FIXED.world_model_kwargs, "reward_bins": 63},
+    actor_critic_kwargs={**FIXED.actor_critic_kwargs, "critic_bins": 63},
+    imagination_starts=256,
+)
+CONFIGS = {
+    "default": DREAMConfig(),
+    **{name: DREAMConfig.preset(name) for name in ("guide", "300k", "1m", "3m", "12m")},
+    "fixed": FIXED,
+    "fixed, quick": QUICK,
+}
+
+
+@dataclass
+class Result:
+    """
+    What was measured of one configuration.
+
+    :param name: of the configuration
+    :param parameters: that are learned
+    :param replayed: rows an update
+    :param imagined: steps an update, on average
+    :param seconds: of CPU an update
+    :param phases: the same by phase
+    :param act_ms: milliseconds of CPU to act, by number of environments
+    """
+
+    name: str
+    parameters: int
+    replayed: int
+    imagined: int
+    seconds: float
+    phases: dict[str, float]
+    act_ms: dict[int, float]
+
+
+class Timer:
+    """CPU seconds of nested phases, each without those inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.open: list[str] = []
+        self._since = 0.0
+
+    def _lap(self) -> None:
+        now = time.process_time()
+        if self.open:
+            self.seconds[self.open[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count what happens inside the ``with`` block as this phase."""
+        self._lap()
+        self.open.append(name)
+        try:
+            yield
+        finally:
+            self._lap()
+            self.open.pop()
+
+    def around(self, function: Callable[..., Any], name: str, inside: str | None = None) -> Callable[..., Any]:
+        """
+        :param function: any
+        :param name: the phase that its calls are
+        :param inside: a phase inside which they are not one of their own
+        :return: the same function, timed
+        """
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.phase(name if inside not in self.open else str(inside)):
+                return function(*args, **kwargs)
+
+        return timed
+
+
+@contextmanager
+def timed_phases(model: DREAM, timer: Timer) -> Iterator[None]:
+    """Time a model's updates inside the ``with`` block, whatever they are made of."""
+    policy, replay = model.policy, model.replay_buffer
+    places: list[tuple[Any, str, str, str | None]] = [
+        (replay, "sample_sequences", "replay", None),
+        (replay, "update_memory", "replay", None),
+        (policy, "encode_sequences", "replay", None),
+        (policy.world_model, "observe", "model forward", None),
+        (policy.world_model, "observe_rewarded", "model forward", None),
+        (sb3_dream.dream, "imagine", "imagination", None),
+        (model, "_train_actor_critic", "actor-critic", None),
+        (th.Tensor, "backward", "model backward", "actor-critic"),
+        (nn.utils, "clip_grad_norm_", "optimiser", None),
+        (policy.world_model_optimizer, "step", "optimiser", None),
+        (policy.actor_critic_optimizer, "step", "optimiser", None),
+    ]
+    with ExitStack() as stack:
+        for owner, attribute, name, inside in places:
+            stack.enter_context(patch.object(owner, attribute, timer.around(getattr(owner, attribute), name, inside)))
+        yield
+
+
+def measure(name: str, config: DREAMConfig, updates: int, repetitions: int) -> Result:
+    """
+    :param name: of the configuration
+    :param config: the configuration
+    :param updates: of each repetition, at least; as many as all parts of the algorithm need to have had their turn
+    :param repetitions: the best counts
+    """
+    model = DREAM.from_config(config, TetrisVecEnv(8, pad_to=212), learning_starts=ROWS, buffer_size=2 * ROWS, seed=0)
+    model.learn(ROWS)  # no update: it fills the replay buffer with random games
+    model.model_warmup = 0
+    updates = -(-updates // model.policy_delay) * model.policy_delay
+    model.train(updates, model.batch_size)  # the first ones allocate
+    laps = []
+    for _ in range(repetitions):
+        timer = Timer()
+        with timed_phases(model, timer), timer.phase("rest"):
+            model.train(updates, model.batch_size)
+        laps.append({phase: timer.seconds[phase] / updates for phase in PHASES})
+    best = min(laps, key=lambda lap: sum(lap.values()))
+    imagined = model.imagination_horizon * min(model.imagination_starts, model.batch_size * model.sequence_length)
+    learned = [*model.policy.world_model.parameters(), *model.policy.actor_critic.parameters()]
+    return Result(
+        name,
+        sum(parameter.numel() for parameter in learned if parameter.requires_grad),
+        model.batch_size * model.sequence_length,
+        round(imagined / model.policy_delay),
+        sum(best.values()),
+        best,
+        {n_envs: milliseconds_to_act(model, n_envs, repetitions) for n_envs in (1, 8)},
+    )
+
+
+def milliseconds_to_act(model: DREAM, n_envs: int, repetitions: int, calls: int = 50) -> float:
+    """
+    :param model: any
+    :param n_envs: observations in each call
+    :param repetitions: the best counts
+    :param calls: of ``predict`` in each repetition, with recurrent state
+    """
+    assert model.env is not None
+    observations = model.env.reset()[:n_envs]
+    starts, state = np.zeros(n_envs, dtype=bool), None
+    times = []
+    for _ in range(repetitions + 1):
+        begun = time.process_time()
+        for _ in range(calls):
+            _, state = model.predict(observations, state, starts)
+        times.append(1_000 * (time.process_time() - begun) / calls)
+    return min(times[1:])
+
+
+def table(results: list[Result]) -> str:
+    """
+    :return: the results, a line each, for people
+    """
+    head = f"{'':<13}{'parameters':>11}{'rows':>6}{'dreamt':>8}{'ms/update':>11}"
+    head += "".join(f"{phase:>16}" for phase in PHASES) + f"{'act 1':>9}{'act 8':>9}"
+    lines = [head]
+    for result in results:
+        line = f"{result.name:<13}{result.parameters:>11,}{result.replayed:>6}{result.imagined:>8}"
+        line += f"{1_000 * result.seconds:>11.1f}"
+        line += "".join(
+            f"{1_000 * result.phases[phase]:>9.1f} ({result.phases[phase] / result.seconds:>3.0%}) " for phase in PHASES
+        )
+        line += "".join(f"{milliseconds:>6.2f} ms" for milliseconds in result.act_ms.values())
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """
+    :return: the processor's name
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description="CPU seconds of DREAM's updates, and milliseconds to act.")
+    parser.add_argument(
+        "configs", nargs="*", metavar="CONFIG", help=f"of {', '.join(map(repr, CONFIGS))}; default: all"
+    )
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--updates", type=int, default=4, help="of each repetition, at least")
+    parser.add_argument("--repetitions", type=int, default=5, help="the best counts")
+    parser.add_argument("--threads", type=int, default=1, help="that PyTorch may use")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.configs if name not in CONFIGS]
+    if unknown:
+        parser.error(f"unknown configuration {unknown[0]!r}: choose from {', '.join(map(repr, CONFIGS))}")
+    th.set_num_threads(arguments.threads)
+    names = arguments.configs or list(CONFIGS)
+    results = [measure(name, CONFIGS[name], arguments.updates, arguments.repetitions) for name in names]
+    print(table(results))
+    if arguments.json is not None:
+        packages = ("torch", "numpy", "gymnasium", "stable-baselines3")
+        machine = {
+            "processor": processor(),
+            "threads": arguments.threads,
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in packages},
+        }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        figures = {"machine": machine, "results": [asdict(result) for result in results]}
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
