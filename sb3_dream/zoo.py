@@ -138,7 +138,7 @@ def _restore_time_limit() -> None:
     """
     for module in (gym.wrappers, gym.wrappers.common, gym.envs.registration):
         if getattr(module, "TimeLimit", None) is PatchedTimeLimit:
-            module.TimeLimit = PatchedTimeLimit.__base__  # type: ignore[attr-defined]  # type: ignore[attr-defined]
+            module.TimeLimit = PatchedTimeLimit.__base__  # type: ignore[attr-defined]
 
 
 def _own_configs() -> Path:

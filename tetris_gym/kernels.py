@@ -163,7 +163,7 @@ def step_placements(
     error = _find_error(games, actions, skip, NUM_PLACEMENTS)
     if error != 0:
         return error
-    search = np.empty((3, SEARCH_ROWS), dtype=np.int64)
+    search = np.empty((2, SEARCH_ROWS), dtype=np.int64)
     for i in range(actions.size):
         if skip[i]:
             continue
@@ -182,7 +182,7 @@ def step_placements(
 @entry_point
 def mask_placements(games: Game, resting: Integers, chosen: Integers, masks: Flags) -> None:
     """Write the resting places and masks of the chosen games."""
-    search = np.empty((3, SEARCH_ROWS), dtype=np.int64)
+    search = np.empty((2, SEARCH_ROWS), dtype=np.int64)
     for k in range(chosen.size):
         i = chosen[k]
         placements.find_resting_places(games[i], resting[i], search)

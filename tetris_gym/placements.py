@@ -63,22 +63,20 @@ def _cells_at(game: Game, row: int, right: int) -> int:
 @compiled
 def _find_valid(game: Game, first: int, valid: Words) -> None:
     """Write the positions of the current piece that overlap nothing, from box row number ``first`` on."""
+    for row in range(first, SEARCH_ROWS):
+        valid[row] = 0
     for rotation in range(NUM_ROTATIONS):
         cells = CELLS[game[engine.PIECE], rotation]
-        # Unsigned indices cannot count from an array's end, which lets the compiler work on eight rows at once.
-        down_0, down_1 = np.uint64(cells[0, 0]), np.uint64(cells[1, 0])
-        down_2, down_3 = np.uint64(cells[2, 0]), np.uint64(cells[3, 0])
+        down_0, down_1, down_2, down_3 = cells[0, 0], cells[1, 0], cells[2, 0], cells[3, 0]
         right_0, right_1, right_2, right_3 = cells[0, 1], cells[1, 1], cells[2, 1], cells[3, 1]
-        for row in range(np.uint64(first), np.uint64(SEARCH_ROWS)):
+        for row in range(first, _BOX_ROWS):
             blocked = (
                 _cells_at(game, row + down_0, right_0)
                 | _cells_at(game, row + down_1, right_1)
                 | _cells_at(game, row + down_2, right_2)
                 | _cells_at(game, row + down_3, right_3)
             )
-            fitting = (~blocked & _LANE) << (16 * rotation)
-            valid[row] = fitting if rotation == 0 else valid[row] | fitting
-    valid[_BOX_ROWS] = 0
+            valid[row] |= (~blocked & _LANE) << (16 * rotation)
 
 
 @compiled
@@ -117,17 +115,11 @@ def _flood(valid: Words, reached: Words, first: int) -> None:
 
 
 @compiled
-def _kick(piece: int, valid: Words, reached: Words, row: int, near: int) -> int:
-    """
-    Add the positions to which kicks lead from one box row; the highest row that has gained some. Only such kicks are
-    tried as can reach a position at or two columns beside those of a given word.
-    """
+def _kick(piece: int, valid: Words, reached: Words, row: int) -> int:
+    """Add the positions to which kicks lead from one box row; the highest row that has gained some."""
     highest = _BOX_ROWS
-    zone = near | (near << 1) | (near >> 1) | (near << 2) | (near >> 2)
     for direction in range(2):
-        failed = _turn(reached[row], direction) & ~valid[row] & zone
-        if failed == 0:
-            continue
+        failed = _turn(reached[row], direction) & ~valid[row]
         for turned in range(NUM_ROTATIONS):
             lane = (failed >> (16 * turned)) & _LANE
             if lane == 0:
@@ -149,21 +141,12 @@ def _kick(piece: int, valid: Words, reached: Words, row: int, near: int) -> int:
 
 
 @compiled
-def _kick_all(piece: int, valid: Words, reached: Words, missing: Words, first: int) -> int:
-    """Add the positions to which kicks lead from a box row on downwards; the highest row that has gained some."""
-    some = 0
-    for row in range(max(first - 2, 0), _BOX_ROWS):
-        missing[row] = valid[row] & ~reached[row]
-        some |= missing[row]
-    highest = _BOX_ROWS
-    if some != 0:
-        for row in range(first, _BOX_ROWS):
-            near = 0
-            for target in range(max(row - 2, 0), min(row + 3, _BOX_ROWS)):
-                near |= missing[target]
-            if near != 0:
-                highest = min(highest, _kick(piece, valid, reached, row, near))
-    return highest
+def _unreached(valid: Words, reached: Words, first: int, end: int) -> int:
+    """Positions in some box rows that overlap nothing and that nothing has reached, all rows in one word."""
+    positions = 0
+    for row in range(first, end):
+        positions |= valid[row] & ~reached[row]
+    return positions
 
 
 @compiled
@@ -173,28 +156,29 @@ def find_resting_places(game: Game, resting: Words, search: Words) -> None:
         resting[row] = 0
     if game[engine.RUNNING] == 0:
         return
-    valid, reached, missing = search[0], search[1], search[2]
+    valid, reached = search[0], search[1]
     piece = game[engine.PIECE]
     spawn_row = SPAWN_Y[piece] + engine.ROW_0
     # In the free rows above the stack a piece can be turned and moved at will. So if the spawn box lies in them, all
-    # positions in the lowest box row that lies in them are reached, and the search begins there. Kicks from there may
-    # lead two rows up, and whole vectors of eight rows take no longer.
-    lowest_free = engine.ROW_0 + NUM_ROWS - game[engine.MAX_HEIGHT] - 4
-    is_low = lowest_free >= spawn_row
-    first = lowest_free if is_low else 0
-    start = max(0, SEARCH_ROWS - (SEARCH_ROWS - first + 2 + 7) // 8 * 8)
-    _find_valid(game, start, valid)
-    for row in range(start, SEARCH_ROWS):
+    # positions in the lowest box row that lies in them are reached, and what is above need not be searched.
+    first = engine.ROW_0 + NUM_ROWS - game[engine.MAX_HEIGHT] - 4
+    if first < spawn_row:
+        first = 0
+    _find_valid(game, first, valid)
+    for row in range(first, _BOX_ROWS + 1):
         reached[row] = 0
-    if is_low:
-        for row in range(first - 2, first + 1):
-            reached[row] = valid[row]
+    if first > 0:
+        reached[first] = valid[first]
     else:
         reached[spawn_row] = 1 << (SPAWN_X[piece] + engine.WALL)
     changed = first
     while changed < _BOX_ROWS:
         _flood(valid, reached, changed)
-        changed = _kick_all(piece, valid, reached, missing, first)
+        changed = np.int64(_BOX_ROWS)
+        if _unreached(valid, reached, first, _BOX_ROWS) != 0:
+            for row in range(first, _BOX_ROWS):
+                if _unreached(valid, reached, max(row - 2, first), min(row + 3, _BOX_ROWS)) != 0:
+                    changed = min(changed, _kick(piece, valid, reached, row))
     for row in range(first, _BOX_ROWS):
         resting_here = reached[row] & ~valid[row + 1]
         if resting_here != 0:
