@@ -194,7 +194,7 @@ def milliseconds_to_act(model: DREAM, n_envs: int, repetitions: int, calls: int 
     :param calls: of ``predict`` in each repetition, with recurrent state
     """
     assert model.env is not None
-    observations = model.env.reset()[:n_envs]
+    observations = np.asarray(model.env.reset())[:n_envs]
     starts, state = np.zeros(n_envs, dtype=bool), None
     times = []
     for _ in range(repetitions + 1):
