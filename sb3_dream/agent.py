@@ -23,12 +23,14 @@ class DREAMAgent:
 
     :param path: a file that ``DREAM.save`` wrote
     :param device: where to compute
-    :param trust: see :func:`~sb3_dream.model_files.load_policy`
+    :param trust: see :func:`~sb3_dream.model_files.read_model`
     :raises FileNotFoundError: if there is no such file
     :raises ValueError: if it is damaged, no model of DREAM, or would have to be trusted
     """
 
-    def __init__(self, path: str | os.PathLike[str], device: th.device | str = "auto", trust: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], device: th.device | str = "auto", trust: bool | None = None
+    ) -> None:
         self.policy = load_policy(path, device, trust)
         self.observation_space = self.policy.observation_space
         self.action_space = self.policy.action_space

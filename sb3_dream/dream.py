@@ -206,7 +206,7 @@ class DREAM(ResumableAlgorithm):
         schedules = {name: FloatSchedule(rate) for name, rate in rates.items() if rate is not None}
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        kwargs = self._from_env | self.policy_kwargs | schedules
+        kwargs = self._from_env | self.policy_kwargs | self._sizes | schedules
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)
         if self.replay_buffer is None:

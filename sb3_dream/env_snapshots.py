@@ -1,14 +1,15 @@
 """Snapshots of vectorized environments, so that a run can go on in the middle of its episodes.
 
 An environment can be snapshotted if it has ``get_state()`` and ``set_state(state)``, either a whole ``VecEnv`` or each
-environment in one; ``get_state()`` returns something that can be pickled and that holds all that the future depends
-on, random generators included. Stable-Baselines3's own wrappers and Gymnasium's ``TimeLimit`` are taken care of;
-any other wrapper with a memory of its own offers the two methods itself, for all that it wraps.
+environment in one; ``get_state()`` returns all that the future depends on, random generators included: numbers,
+strings, lists, dictionaries, arrays, named tuples and NumPy's generators, since a model file holds no pickles.
+Stable-Baselines3's own wrappers and Gymnasium's ``TimeLimit`` are taken care of; any other wrapper with a memory of
+its own offers the two methods itself, for all that it wraps.
 """
 
 from __future__ import annotations
 
-import pickle
+import json
 import warnings
 from typing import Any
 
@@ -23,6 +24,8 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
     VecVideoRecorder,
 )
+
+from sb3_dream.plain_values import decode, encode
 
 _WRAPPERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
     VecCheckNan: (),
@@ -39,7 +42,7 @@ _INNER_WRAPPERS = ("_elapsed_steps", "rewards", "needs_reset")
 """The same of Gymnasium's ``TimeLimit`` and of ``Monitor``, which wrap each environment."""
 
 
-def take_snapshot(env: VecEnv) -> bytes | None:
+def take_snapshot(env: VecEnv) -> str | None:
     """
     :param env: environments between two steps
     :return: all that their future depends on, or None if they, or a wrapper around them, cannot tell
@@ -50,21 +53,22 @@ def take_snapshot(env: VecEnv) -> bytes | None:
     try:
         if not _can_tell(inner):
             return None
-        return pickle.dumps((env.num_envs, [_remembered(wrapper) for wrapper in wrappers], _inner_state(inner)))
+        remembered = [_remembered(wrapper) for wrapper in wrappers]
+        return json.dumps(encode([env.num_envs, remembered, _inner_state(inner)]))
     except Exception as error:  # whatever the environments raise, parameters must be saved
         warnings.warn(f"the environments cannot be saved, and a resumed run resets them: {error!r}", stacklevel=2)
         return None
 
 
-def restore_snapshot(env: VecEnv, snapshot: bytes) -> bool:
+def restore_snapshot(env: VecEnv, snapshot: str) -> bool:
     """
     :param env: environments of the same kind, which have been reset
     :param snapshot: what :func:`take_snapshot` returned
     :return: whether ``env`` goes on from there; False, with ``env`` as it was, if these are other environments
     """
-    num_envs, remembered, inner_state = pickle.loads(snapshot)
+    num_envs, remembered, inner_state = decode(json.loads(snapshot))
     wrappers, inner = _layers(env)
-    if num_envs != env.num_envs or [type(wrapper) for wrapper in wrappers] != [kind for kind, _ in remembered]:
+    if num_envs != env.num_envs or [type(wrapper).__name__ for wrapper in wrappers] != [name for name, _ in remembered]:
         return False
     if not _can_tell(inner) or isinstance(inner_state, list) != _each_can_tell(inner):
         return False
@@ -101,9 +105,9 @@ def _can_tell(env: VecEnv) -> bool:
     return _whole_can_tell(env) or _each_can_tell(env)
 
 
-def _remembered(wrapper: VecEnvWrapper) -> tuple[type[VecEnvWrapper], dict[str, Any]]:
+def _remembered(wrapper: VecEnvWrapper) -> tuple[str, dict[str, Any]]:
     names = _WRAPPERS[type(wrapper)]
-    return type(wrapper), {name: vars(wrapper)[name] for name in names if name in vars(wrapper)}
+    return type(wrapper).__name__, {name: vars(wrapper)[name] for name in names if name in vars(wrapper)}
 
 
 def _inner_state(env: VecEnv) -> Any:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import inspect
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.utils import get_device, update_learning_rate
 
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
+from sb3_dream.stored_settings import read_settings, write_settings
 from sb3_dream.world_models import make_world_model
 from sb3_dream.world_models.base import Sequences, State, WorldModel
 
@@ -114,15 +116,47 @@ class DreamPolicy(BasePolicy):
         data.pop("features_extractor_kwargs", None)
         data.update(
             lr_schedule=self._dummy_schedule,  # an untrained optimiser is what a loaded policy needs
-            world_model=self.world_model_choice,
-            world_model_kwargs=self.world_model_kwargs,
-            actor_critic_kwargs=self.actor_critic_kwargs,
+            **self.sizes(),
             observation_layout=self.observation_layout,
             mask_size=self.mask_size,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
         )
         return data
+
+    def sizes(self) -> dict[str, Any]:
+        """
+        :return: the arguments that the networks and their optimisers are made of, today's defaults included: so that
+            they can be made again when the defaults have changed
+        """
+        return {
+            "world_model": self.world_model_choice,
+            "world_model_kwargs": _defaults(type(self.world_model)) | self.world_model_kwargs,
+            "actor_critic_kwargs": _defaults(ActorCritic) | self.actor_critic_kwargs,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+    def save(self, path: str) -> None:
+        """
+        :param path: of a file for the policy alone
+        """
+        arguments = self._get_constructor_parameters()
+        del arguments["lr_schedule"]
+        th.save({"state_dict": self.state_dict(), "data": write_settings(arguments)}, path)
+
+    @classmethod
+    def load(cls, path: str, device: th.device | str = "auto", trust: bool | None = None) -> Self:
+        """
+        :param path: a file that :meth:`save` wrote
+        :param device: where the policy is to run
+        :param trust: see :func:`~sb3_dream.model_files.read_model`
+        :return: the policy
+        """
+        device = get_device(device)
+        stored = th.load(path, map_location=device, weights_only=True)
+        arguments = read_settings(stored["data"], path, trust=trust)
+        policy = cls(lr_schedule=cls._dummy_schedule, **arguments)
+        policy.load_state_dict(stored["state_dict"])
+        return policy.to(device)
 
     def encode(self, observation: PyTorchObs) -> Observation:
         """
@@ -237,6 +271,11 @@ class DreamPolicy(BasePolicy):
         memory = self.world_model.remember(perceived, self.action_spec.encode(action))
         actions = self.to_env(action)
         return (actions if vectorized else actions[0]), (memory.cpu().numpy(),)
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    parameters = inspect.signature(kind).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
 class CnnPolicy(DreamPolicy):

@@ -22,7 +22,6 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import VectorizedActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn
 from stable_baselines3.common.utils import check_for_correct_spaces
@@ -30,9 +29,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream.env_snapshots import restore_snapshot, take_snapshot
 from sb3_dream.environments import require_masks
-from sb3_dream.policies import DreamPolicy
+from sb3_dream.model_files import ModelPath
 from sb3_dream.random_streams import RandomStream, global_state, set_global_state
 from sb3_dream.replay import SequenceReplayBuffer
+from sb3_dream.saved_algorithm import SavedAlgorithm
 
 Observations = np.ndarray | dict[str, np.ndarray]
 
@@ -52,7 +52,7 @@ class Playing:
     original_observations: Observations | None
     episode_starts: np.ndarray
     memory: np.ndarray
-    environments: bytes
+    environments: str
 
 
 @dataclass
@@ -71,11 +71,9 @@ class Pause:
     playing: Playing | None
 
 
-class ResumableAlgorithm(OffPolicyAlgorithm):
+class ResumableAlgorithm(SavedAlgorithm):
     """An off-policy algorithm that learns from sequences with a recurrent policy, and resumes exactly."""
 
-    policy: DreamPolicy
-    policy_class: type[DreamPolicy]
     replay_buffer: SequenceReplayBuffer
     replay_buffer_class: type[SequenceReplayBuffer] | None
     _stream: RandomStream
@@ -89,9 +87,6 @@ class ResumableAlgorithm(OffPolicyAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_memory", "_mid_step", "_stream"]
 
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "policy.world_model_optimizer", "policy.actor_critic_optimizer"], []
-
     def set_random_seed(self, seed: int | None = None) -> None:
         """
         :param seed: of Python, NumPy, PyTorch, the spaces, the environments and training's own stream; None for
@@ -104,19 +99,8 @@ class ResumableAlgorithm(OffPolicyAlgorithm):
 
     # -------------------------------------------------------------------- files
 
-    def save(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """
-        Save everything but the replay buffer (see :meth:`save_replay_buffer`) in a zip file.
-
-        :param path: of the file
-        :param exclude: names of attributes to leave out
-        :param include: names of attributes that would be left out, but should not
-        """
+    def save(self, path: ModelPath, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """See :meth:`SavedAlgorithm.save`."""
         before = self._pause
         self._pause = before or self._take_pause()
         try:

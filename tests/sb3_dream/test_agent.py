@@ -210,7 +210,7 @@ def test_foreign_zip(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not a saved DREAM model.*'data'"):
         DREAMAgent(tmp_path / "other.zip")
     PPO("MlpPolicy", DummyVecEnv([lambda: Steps(*SPACES["vector"])]), n_steps=8, batch_size=8).save(tmp_path / "ppo")
-    with pytest.raises(ValueError, match="not a saved DREAM model"):
+    with pytest.raises(ValueError, match=r"not a saved DREAM model.*another program wrote it"):
         DREAMAgent(tmp_path / "ppo")
 
 
@@ -240,30 +240,30 @@ class Bomb:
 def test_code_in_a_file_is_not_run(masked: tuple[DREAM, Path], tmp_path: Path) -> None:
     fuse = tmp_path / "fuse"
     path = edited(masked[1], tmp_path / "bomb.zip", observation_space=pickled(Bomb(fuse)))
-    with pytest.raises(ValueError, match=r"bomb.zip: observation_space needs .*trust=True"):
+    with pytest.raises(ValueError, match=r"bomb.zip holds .*observation_space \(\S*Path.touch.*trust=True"):
         DREAMAgent(path)
     assert not fuse.exists()
 
 
 def test_other_policies_are_refused(masked: tuple[DREAM, Path], tmp_path: Path) -> None:
     path = edited(masked[1], tmp_path / "edited.zip", policy_class=pickled(PPO.policy_aliases["MlpPolicy"]))
-    with pytest.raises(ValueError, match=r"policy_class needs stable_baselines3\S*ActorCriticPolicy"):
+    with pytest.raises(ValueError, match=r"policy_class \(stable_baselines3\S*ActorCriticPolicy\)"):
         DREAMAgent(path)
     with pytest.raises(ValueError, match="model of another algorithm"):
         DREAMAgent(path, trust=True)
 
 
 def test_settings_that_do_not_fit_the_weights(masked: tuple[DREAM, Path], tmp_path: Path) -> None:
-    larger = {**SMALL, "actor_critic_kwargs": {"net_arch": (32,)}}
+    larger = {**SMALL, "actor_critic_kwargs": {"net_arch": [32]}}
     with pytest.raises(ValueError, match="do not fit this version: RuntimeError"):
-        DREAMAgent(edited(masked[1], tmp_path / "larger.zip", policy_kwargs=larger))
+        DREAMAgent(edited(masked[1], tmp_path / "larger.zip", _sizes=larger))
     with pytest.raises(ValueError, match="do not fit this version: TypeError"):
         DREAMAgent(edited(masked[1], tmp_path / "unknown.zip", policy_kwargs={"colour": 1}))
 
 
 def test_own_world_models_need_trust(tmp_path: Path) -> None:
     model = saved(tmp_path / "own.zip", policy_kwargs={"world_model": MyWorldModel})
-    with pytest.raises(ValueError, match=r"policy_kwargs needs .*MyWorldModel"):
+    with pytest.raises(ValueError, match=r"policy_kwargs \(\S*MyWorldModel\)"):
         DREAMAgent(tmp_path / "own.zip")
     policy = load_policy(tmp_path / "own.zip", trust=True)
     assert isinstance(policy, DreamPolicy) and isinstance(policy.world_model, MyWorldModel)
