@@ -13,6 +13,7 @@ from sb3_dream._version import __version__
 if TYPE_CHECKING:
     from sb3_dream.agent import DREAMAgent
     from sb3_dream.callbacks import CurriculumCallback, Stage, TrainingMonitor
+    from sb3_dream.checkpoints import CheckpointCallback
     from sb3_dream.config import DREAMConfig
     from sb3_dream.dream import DREAM
     from sb3_dream.history import TrainingHistory
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DREAM",
+    "CheckpointCallback",
     "CnnPolicy",
     "CompactWorldModel",
     "CurriculumCallback",
@@ -50,6 +52,7 @@ __all__ = [
 _MODULES = {
     "agent": ("DREAMAgent",),
     "callbacks": ("CurriculumCallback", "Stage", "TrainingMonitor"),
+    "checkpoints": ("CheckpointCallback",),
     "config": ("DREAMConfig",),
     "dream": ("DREAM",),
     "history": ("TrainingHistory",),

@@ -213,14 +213,14 @@ class DREAM(ResumableAlgorithm):
             self.replay_buffer = self._make_replay_buffer()
         self._convert_train_freq()
 
-    def _make_replay_buffer(self) -> SequenceReplayBuffer:
+    def _make_replay_buffer(self, buffer_size: int | None = None, n_envs: int | None = None) -> SequenceReplayBuffer:
         assert self.replay_buffer_class is not None
         return self.replay_buffer_class(
-            self.buffer_size,
+            buffer_size or self.buffer_size,
             self.observation_space,
             self.action_space,
             device=self.device,
-            n_envs=self.n_envs,
+            n_envs=n_envs or self.n_envs,
             memory_size=self.policy.world_model.memory_size,
             mask_shape=self.policy.mask_size,
             binary=bool((self.policy.observation_layout or {}).get("binary")) or "auto",

@@ -108,6 +108,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         # The reward of the newest action and whether an episode is about to begin: known before the row they belong to.
         self._pending_reward = np.zeros(self.n_envs, dtype=np.float32)
         self._fresh = np.ones(self.n_envs, dtype=bool)
+        self._refreshed: np.ndarray | None = None  # rows with another memory than when they were saved, if they were
         self._update_position()
 
     def _columns(self) -> list[Column]:
@@ -153,7 +154,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         # Columns pickle empty: only the part of the rings that has ever been filled is written.
         used = int(self._rings.sizes.max())
-        return {**self.__dict__, "_filled": [self._by_ring(column)[:, :used] for column in self._columns()]}
+        filled = [self._by_ring(column)[:, :used] for column in self._columns()]
+        return {**self.__dict__, "_refreshed": None, "_filled": filled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         filled = state.pop("_filled")
@@ -318,6 +320,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         keep = keep & (steps >= heads - self.buffer_size) & (steps < heads)
         slots = self._rings.slots(rings, steps)[keep]
         self._rows.memory.data[slots] = self._rows.memory.encode(memory[keep], len(slots))
+        if self._refreshed is not None:
+            self._refreshed[slots] = True
 
     # ------------------------------------------------------------------ reading
 

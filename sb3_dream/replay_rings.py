@@ -103,6 +103,17 @@ class Rings:
                 self.left.data[self.slots(ring, rows)] = head - 1 - rows
                 self.starts[ring] = -1
 
+    def restore_left(self) -> None:
+        """Work out ``left`` of all rows from their ages and the heads: a sequence ends where the next age is 0."""
+        for ring in range(self.n_rings):
+            head, start = int(self.heads[ring]), int(self.starts[ring])
+            rows = np.arange(max(0, head - self.capacity), head)
+            slots = self.slots(ring, rows)
+            last = np.append(self.age.data[slots[1:]] == 0, True)[: len(rows)]
+            ends = rows[last][np.cumsum(last) - last]
+            unfinished = np.logical_and(start >= 0, ends == head - 1)
+            self.left.data[slots] = np.where(unfinished, OPEN, ends - rows)
+
     def bounds(self, rings: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
         The stored part of the sequences to which stored rows belong.

@@ -133,8 +133,13 @@ class Rows:
             old = column.data
             column.allocate(rows)
             column.data[slots] = old[origins]
-        self.rewarded = NonZeroIndex(rows)
-        self.rewarded.update(slots, np.zeros(len(slots)), self.reward.data[slots])
+        self.count_rewards()
+
+    def count_rewards(self) -> None:
+        """Make the index of the rows with a reward anew."""
+        rewards = self.reward.data
+        self.rewarded = NonZeroIndex(len(rewards))
+        self.rewarded.update(np.arange(len(rewards)), np.zeros(1), rewards)
 
     def read_observations(self, slots: np.ndarray) -> Observations:
         """

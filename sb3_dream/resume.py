@@ -1,9 +1,10 @@
 """Stopping and going on: what an algorithm saves beside its parameters, so that a resumed run is the run itself.
 
-On a CPU, ``learn(a)``, ``save`` and ``save_replay_buffer``; in another process ``load`` and ``load_replay_buffer``,
-``learn(b, reset_num_timesteps=False)``: the parameters are bit for bit those of a run that was never stopped. All
-random streams, the recurrent memory and, where they can be (see :mod:`sb3_dream.env_snapshots`), the environments in
-the middle of their episodes go on from where they were. Other environments are reset and their episodes cut.
+On a CPU, ``learn(a)`` and ``save_checkpoint``, or ``save`` and ``save_replay_buffer``; in another process
+``load_checkpoint``, or ``load`` and ``load_replay_buffer``, and ``learn(b, reset_num_timesteps=False)``: the parameters
+are bit for bit those of a run that was never stopped. All random streams, the recurrent memory and, where they can be
+(see :mod:`sb3_dream.env_snapshots`), the environments in the middle of their episodes go on from where they were. Other
+environments are reset and their episodes cut.
 
 The streams are those of the process, so they are only touched when such a ``learn`` starts, never by ``load``. A file
 saved by a callback in ``_on_step``, that is in the middle of a step, has no middle of an episode to go on from: save
@@ -12,9 +13,8 @@ in ``_on_rollout_start``, or between two ``learn``, to resume exactly.
 
 from __future__ import annotations
 
-import io
-import pathlib
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import VectorizedActionNoise
-from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
@@ -108,24 +107,6 @@ class ResumableAlgorithm(SavedAlgorithm):
         finally:
             self._pause = before
 
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        """
-        :param path: file of :meth:`save_replay_buffer`; a buffer of another number of environments is dealt out anew
-        :param truncate_last_traj: not needed: ``learn`` cuts the unfinished episodes if it resets the environments
-        :raises ValueError: if it is no sequence replay buffer, or one of other spaces or another world model
-        """
-        loaded = load_from_pkl(path, self.verbose)
-        if not isinstance(loaded, SequenceReplayBuffer):
-            raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a SequenceReplayBuffer")
-        for name in ("observation_space", "action_space", "memory_size", "mask_shape"):
-            theirs, ours = getattr(loaded, name), getattr(self.replay_buffer, name)
-            if theirs != ours:
-                raise ValueError(f"the replay buffer in {path} is of another model: its {name} is {theirs}, not {ours}")
-        if loaded.n_envs != self.n_envs:
-            loaded.resize_envs(self.n_envs)
-        loaded.device = self.device
-        self.replay_buffer = loaded
-
     # ------------------------------------------------------------- environments
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
@@ -171,11 +152,14 @@ class ResumableAlgorithm(SavedAlgorithm):
         if isinstance(self.action_noise, VectorizedActionNoise) and self.action_noise.n_envs != self.n_envs:
             self.action_noise = self.action_noise.base_noise
         reset = reset_num_timesteps or self._last_obs is None
+        noise = deepcopy(self.action_noise)  # which the base class begins anew
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         resumed = pause is not None and not reset_num_timesteps and self._go_on(pause)
         if not resumed and (reset or self._memory is None):
             self.replay_buffer.truncate_last_trajectory()
             self._memory = self.policy.world_model.initial_memory(self.n_envs)
+        if resumed or not reset:
+            self.action_noise = noise
         return result
 
     # -------------------------------------------------------------------- pause

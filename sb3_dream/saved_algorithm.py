@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
+from sb3_dream.checkpoints import MODEL, newest_checkpoint, replay_files, write_checkpoint
 from sb3_dream.model_files import ModelPath, read_model, require_dream, unfit, write_model
 from sb3_dream.policies import DreamPolicy
+from sb3_dream.replay import SequenceReplayBuffer
+from sb3_dream.replay_files import ReplayChain, ReplayPath, read_replay, write_replay
 
 
 class SavedAlgorithm(OffPolicyAlgorithm):
@@ -19,11 +25,16 @@ class SavedAlgorithm(OffPolicyAlgorithm):
 
     policy: DreamPolicy
     policy_class: type[DreamPolicy]
+    replay_buffer: SequenceReplayBuffer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # of the file that this was loaded from: what the policy is made of, whatever the defaults have become since
         self._sizes: dict[str, Any] = {}
+        self._chain: ReplayChain | None = None  # of the folder of checkpoints in use
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_chain"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.world_model_optimizer", "policy.actor_critic_optimizer"], []
@@ -114,6 +125,68 @@ class SavedAlgorithm(OffPolicyAlgorithm):
         if not isinstance(load_path_or_dict, dict):
             load_path_or_dict = read_model(load_path_or_dict, device, only=()).parameters
         super().set_parameters(load_path_or_dict, exact_match, device)
+
+    def save_replay_buffer(self, path: ReplayPath) -> None:
+        """
+        :param path: of a file, or an open one; ".pkl" is added where there is no suffix
+        """
+        write_replay(path, self.replay_buffer)
+
+    def load_replay_buffer(self, path: ReplayPath, truncate_last_traj: bool = True) -> None:
+        """
+        :param path: file of :meth:`save_replay_buffer`; a buffer of another number of environments is dealt out anew
+        :param truncate_last_traj: not needed: ``learn`` cuts the unfinished episodes if it resets the environments
+        :raises ValueError: if it is damaged, no sequence replay buffer, or one of another model
+        """
+        self._take_replay_buffer(read_replay(path, self._make_stored_buffer))
+
+    def _make_replay_buffer(self, buffer_size: int | None = None, n_envs: int | None = None) -> SequenceReplayBuffer:
+        raise NotImplementedError
+
+    def _make_stored_buffer(self, buffer_size: int, n_envs: int) -> SequenceReplayBuffer:
+        before = np.random.get_state()  # a new buffer draws its seed, for nothing: the file brings a generator
+        try:
+            return self._make_replay_buffer(buffer_size, n_envs)
+        finally:
+            np.random.set_state(before)
+
+    def _take_replay_buffer(self, buffer: SequenceReplayBuffer) -> None:
+        if buffer.n_envs != self.n_envs:
+            buffer.resize_envs(self.n_envs)
+        self.replay_buffer = buffer
+
+    def save_checkpoint(self, folder: str | os.PathLike[str], keep: int | None = None) -> Path:
+        """
+        Save all that a run needs to go on: the model, and what is new in its replay buffer. Each checkpoint is there
+        completely or not at all, whenever the process stops.
+
+        :param folder: of the run's checkpoints; made if it is missing. One run alone may write to it at a time
+        :param keep: how many of the newest checkpoints stay; None for all
+        :return: the new checkpoint, a folder in it
+        """
+        if self._chain is None or self._chain.folder != Path(folder):
+            self._chain = ReplayChain(Path(folder))
+        return write_checkpoint(self, self._chain, keep)
+
+    @classmethod
+    def load_checkpoint(
+        cls, folder: str | os.PathLike[str], env: GymEnv | None = None, device: th.device | str = "auto", **kwargs: Any
+    ) -> Self:
+        """
+        :param folder: where :meth:`save_checkpoint` saved, for the newest of its checkpoints; or one of those
+        :param env: environments to go on in; None if the model is only to predict
+        :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+        :param kwargs: see :meth:`load`
+        :return: the model with its replay buffer. ``learn(..., reset_num_timesteps=False)`` goes on
+        :raises FileNotFoundError: if there is no checkpoint
+        :raises ValueError: see :meth:`load`
+        """
+        checkpoint = newest_checkpoint(Path(folder))
+        model = cls.load(checkpoint / MODEL, env, device, **kwargs)
+        chain = ReplayChain(checkpoint.parent)
+        model._take_replay_buffer(chain.load(replay_files(checkpoint), model._make_stored_buffer))
+        model._chain = chain
+        return model
 
 
 def _require_attributes(algorithm: type, settings: dict[str, Any]) -> None:

@@ -100,7 +100,6 @@ CASES = {
     "correlated noise": Case(
         lambda: vectorized(partial(FloatWalk, force=True), 1),
         {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1))},
-        False,  # Stable-Baselines3 resets the noise whenever learn() starts
     ),
     "rssm": Case(
         lambda: vectorized(partial(SavedWalk, slip=0.3), 2),
