@@ -61,8 +61,10 @@ def removed_at_once(folder: Path) -> None:
     """
     Remove a folder, so that no half of it is ever found under its name.
 
-    :param folder: a folder
+    :param folder: a folder, which need not exist
     """
+    if not folder.exists():
+        return
     aside = folder.with_name(f"{_ASIDE}{os.getpid()}-{folder.name}")
     os.rename(folder, aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -111,13 +111,14 @@ def _remove_rows(folder: Path, chain: ReplayChain) -> None:
 
 class CheckpointCallback(BaseCallback):
     """
-    Saves checkpoints of a ``DREAM`` while it learns, and one at the end. They are taken between two steps, so that a
+    Saves checkpoints of a ``DREAM`` while it learns. They are taken between two steps, so that a
     run that goes on from one (:meth:`DREAM.load_checkpoint`) is the run that was not stopped.
 
     :param folder: where they go
     :param save_freq: environment steps, over all environments, between two; None for no such rule
     :param seconds: least time between two, beside ``save_freq``; None for no such rule
     :param keep: how many of the newest stay; None for all
+    :param at_end: save one when ``learn`` is done, too
     :param verbose: 1 to say what was saved
     :raises ValueError: for numbers that make no sense
     """
@@ -128,6 +129,7 @@ class CheckpointCallback(BaseCallback):
         save_freq: int | None = 10_000,
         seconds: float | None = None,
         keep: int | None = 3,
+        at_end: bool = True,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
@@ -135,6 +137,7 @@ class CheckpointCallback(BaseCallback):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, or None, not {value!r}")
         self.folder, self.save_freq, self.seconds, self.keep = Path(folder), save_freq, seconds, keep
+        self.at_end = at_end
         self._saved: tuple[int, float] = (0, 0.0)
 
     def _init_callback(self) -> None:
@@ -157,7 +160,7 @@ class CheckpointCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        if self.model.num_timesteps > self._saved[0]:
+        if self.at_end and self.model.num_timesteps > self._saved[0]:
             self._save()
 
     def _save(self) -> None:

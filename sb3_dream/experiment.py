@@ -24,13 +24,19 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_dream.atomic_files import removed_at_once
+from sb3_dream.checkpoints import MODEL, CheckpointCallback, checkpoints
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import MaskedEvalCallback
 from sb3_dream.replaced import replaced
+from sb3_dream.saved_algorithm import SavedAlgorithm
 from sb3_dream.stopping import StopBetweenSteps, StopSignal
 
 ARGUMENTS_FILE = "arguments.json"
 BUFFER_FILE = "replay_buffer.pkl"
+CHECKPOINTS = "checkpoints"
+SAVE_SECONDS = 60
+KEPT_CHECKPOINTS = 2
 #: Hyperparameters that RL Zoo turns into others before the algorithm is built.
 _ZOO_KEYS = ("noise_type", "noise_std")
 
@@ -120,21 +126,34 @@ class Experiment(ExperimentManager):
             raise CommandError(f"cannot create {self.env_name}{with_what}: {one_line(error)}") from error
 
     def create_callbacks(self) -> None:
+        has_checkpoints = issubclass(ALGOS[self.algo], SavedAlgorithm)
+        steps = self.save_freq  # which RL Zoo divides
         with replaced(exp_manager, EvalCallback=MaskedEvalCallback):
             super().create_callbacks()
+        if has_checkpoints and not self.optimize_hyperparameters:
+            by_steps, by_time = (steps, None) if steps > 0 else (None, SAVE_SECONDS)
+            folder = Path(self.save_path) / CHECKPOINTS
+            self.callbacks.append(CheckpointCallback(folder, by_steps, by_time, KEPT_CHECKPOINTS, at_end=False))
         self.callbacks.append(StopBetweenSteps(self._stop))
-        if self._resume:
-            for callback in self.callbacks:
-                if isinstance(callback, EvalCallback):
-                    _continue_evaluations(callback, Path(self.save_path) / "evaluations.npz")
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        checkpoint = Path(self.trained_agent).parent
         try:
+            if checkpoint in checkpoints(checkpoint.parent):
+                return self._load_checkpoint(checkpoint, hyperparams, env)
             return super()._load_pretrained_agent(hyperparams, env)
         except Exception as error:  # whatever unpickling a wrong file may raise
             raise CommandError(
                 f"cannot load {self.trained_agent} as a {self.algo} model for {self.env_name}: {one_line(error)}"
             ) from error
+
+    def _load_checkpoint(self, checkpoint: Path, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        """What RL Zoo does with a model and its replay buffer, for a checkpoint."""
+        fixed = ("policy", "policy_kwargs")
+        changed = {name: value for name, value in hyperparams.items() if name not in fixed}
+        given = {"seed": self.seed, "tensorboard_log": self.tensorboard_log, "verbose": self.verbose}
+        algorithm: Any = ALGOS[self.algo]
+        return algorithm.load_checkpoint(checkpoint, env, self.device, **(given | changed))
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         if not self._resume:
@@ -154,6 +173,9 @@ class Experiment(ExperimentManager):
             left = self.n_timesteps - model.num_timesteps
             print(f"Going on after {model.num_timesteps} of {self.n_timesteps} steps")
             self.n_timesteps = max(left, 0)
+            for callback in self.callbacks:
+                if isinstance(callback, EvalCallback):
+                    _continue_evaluations(callback, Path(self.save_path) / "evaluations.npz", model.num_timesteps)
         algorithm = type(model)
         go_on = partialmethod(algorithm.learn, reset_num_timesteps=not self._resume)
         try:
@@ -173,6 +195,7 @@ class Experiment(ExperimentManager):
             print(f"Stopped after {model.num_timesteps} steps. To go on: {self.resume_command}")
         elif not self.save_replay_buffer:
             (Path(self.save_path) / BUFFER_FILE).unlink(missing_ok=True)  # of an earlier stop, now outdated
+            removed_at_once(Path(self.save_path) / CHECKPOINTS)
 
     @property
     def resume_command(self) -> str:
@@ -202,6 +225,9 @@ class Experiment(ExperimentManager):
 
     def _write(self, model: BaseAlgorithm, target: Path, with_buffer: bool) -> None:
         """Write all files beside their places first, so that a failure leaves the last good ones whole."""
+        if with_buffer and isinstance(model, SavedAlgorithm):
+            model.save_checkpoint(target / CHECKPOINTS, KEPT_CHECKPOINTS)
+            with_buffer = False
         with tempfile.TemporaryDirectory(prefix=".saving-", dir=target) as folder:
             aside = Path(folder)
             model.save(aside / f"{self.env_name}.zip")
@@ -244,14 +270,33 @@ class Experiment(ExperimentManager):
         return "".join(f"\n  {count} x {reason}" for reason, count in self._failures.most_common())
 
 
-def _continue_evaluations(callback: EvalCallback, path: Path) -> None:
-    """Give a callback the evaluations that an earlier part of the run wrote, so that it appends to them."""
+def newest_model(run: Path, name: str) -> Path | None:
+    """
+    :param run: the folder of a run
+    :param name: of its environment, without slashes
+    :return: the model to go on with: that of the newest checkpoint, else the newest that was saved without replay
+    """
+    found = checkpoints(run / CHECKPOINTS)
+    if found:
+        return found[-1] / MODEL
+    models = [*run.glob(f"{name}.zip"), *run.glob("rl_model_*_steps.zip")]
+    return max(models, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _continue_evaluations(callback: EvalCallback, path: Path, steps: int) -> None:
+    """
+    Give a callback the evaluations that an earlier part of the run wrote, so that it appends to them; but for those
+    after the steps at which it goes on, which will be made again.
+    """
     if not path.is_file():
         return
     with np.load(path) as log:
-        callback.evaluations_timesteps = log["timesteps"].tolist()
-        callback.evaluations_results = log["results"].tolist()
-        callback.evaluations_length = log["ep_lengths"].tolist()
+        kept = log["timesteps"] <= steps
+        if not kept.any():
+            return
+        callback.evaluations_timesteps = log["timesteps"][kept].tolist()
+        callback.evaluations_results = log["results"][kept].tolist()
+        callback.evaluations_length = log["ep_lengths"][kept].tolist()
         if "successes" in log:
-            callback.evaluations_successes = log["successes"].tolist()
+            callback.evaluations_successes = log["successes"][kept].tolist()
     callback.best_mean_reward = float(np.max(np.mean(callback.evaluations_results, axis=1)))

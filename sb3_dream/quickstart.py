@@ -3,7 +3,6 @@ how to go on. Stopped, it goes on where it was; finished, it shows what it found
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from sb3_dream import zoo
 from sb3_dream.callbacks import TrainingMonitor
 from sb3_dream.cli import PROGRAM, headless, short_error
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
-from sb3_dream.experiment import Experiment
+from sb3_dream.experiment import Experiment, newest_model
 from sb3_dream.history import TrainingHistory
 from sb3_dream.player import Player
 from sb3_dream.plots import plot_training_progress
@@ -30,32 +29,8 @@ ENV = "TetrisDirect-v0"
 STEPS = 15_000
 LINES = "total_lines"
 PIECES = "pieces_placed"
-SAVE_SECONDS = 60
 GAMES_SEED = 1_000_000
 MAX_FRAMES = 600
-
-
-class Autosave(BaseCallback):
-    """
-    Saves the model and its replay buffer now and then, so that even a killed job loses little.
-
-    :param experiment: where they belong
-    :param seconds: between two times
-    """
-
-    def __init__(self, experiment: Experiment, seconds: float) -> None:
-        super().__init__()
-        self._experiment = experiment
-        self._seconds = seconds
-        self._last = time.monotonic()
-
-    def _on_rollout_start(self) -> None:  # not in the middle of a step: what is saved here is resumed exactly
-        if time.monotonic() - self._last >= self._seconds:
-            self._experiment.save(self.model, with_buffer=True)
-            self._last = time.monotonic()
-
-    def _on_step(self) -> bool:
-        return True
 
 
 def main(arguments: list[str]) -> int:
@@ -91,12 +66,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(run: Run, stop: StopSignal) -> None:
-    begun = "Going on with" if run.model_file.is_file() else "Training"
+    begun = "Going on with" if newest_model(run.folder, run.name) else "Training"
     print(f"{begun} DREAM on {run.env_id} for {run.steps:,} steps; Ctrl-C stops and saves.", flush=True)
 
     def callbacks(experiment: Experiment) -> list[BaseCallback]:
-        history = TrainingMonitor(counters=(LINES, PIECES), save_path=_history_file(run))
-        return [history, Autosave(experiment, SAVE_SECONDS)]
+        return [TrainingMonitor(counters=(LINES, PIECES), save_path=_history_file(run))]
 
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "log.txt").open("a") as log:

@@ -18,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_dream import zoo
-from sb3_dream.experiment import Experiment
+from sb3_dream.experiment import Experiment, newest_model
 from sb3_dream.stopping import StopSignal
 
 #: What a result depends on, besides the code.
@@ -92,7 +92,8 @@ class Run:
         :param keep_buffer: save the replay buffer of a finished run too, so that it can be made longer
         :return: the model
         """
-        resume = self.model_file.is_file()
+        start = newest_model(self.folder, self.name)
+        resume = start is not None
         options = argparse.Namespace(algo=self.algo, env=self.env_id, seed=self.seed, env_kwargs=None)
         with redirect_stdout(log):
             experiment = Experiment(
@@ -103,7 +104,7 @@ class Run:
                 n_timesteps=self.steps,
                 eval_freq=-1,
                 log_interval=-1,
-                trained_agent=str(self.model_file) if resume else "",
+                trained_agent=str(start) if resume else "",
                 seed=self.seed,
                 verbose=0,
                 config=str(zoo.config_file(self.algo, self.env_id)),

@@ -27,7 +27,7 @@ from sb3_dream import zoo
 from sb3_dream.cli import PROGRAM, headless, short_error
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import with_masks
-from sb3_dream.experiment import ARGUMENTS_FILE, Experiment
+from sb3_dream.experiment import ARGUMENTS_FILE, Experiment, newest_model
 from sb3_dream.replaced import replaced
 from sb3_dream.stopping import StopSignal
 
@@ -180,14 +180,13 @@ def model_in(run: Path, env_id: str) -> Path:
     """
     :param run: the folder of a run
     :param env_id: its environment
-    :return: the newest of the model that it saved when it was stopped, and its checkpoints
+    :return: the model to go on with
     :raises CommandError: if there is neither
     """
-    final = f"{EnvironmentName(env_id)}.zip"  # the id without slashes
-    models = [*run.glob(final), *run.glob("rl_model_*_steps.zip")]
-    if not models:
+    model = newest_model(run, EnvironmentName(env_id))  # the id without slashes
+    if model is None:
         raise CommandError(f"{run} holds no model and no checkpoint to go on with")
-    return max(models, key=lambda path: path.stat().st_mtime)
+    return model
 
 
 def check_model_file(path: Path) -> None:

@@ -9,7 +9,10 @@ import pytest
 from stable_baselines3 import A2C, DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_dream.checkpoints import checkpoints
 from sb3_dream.cli import main
+from sb3_dream.dream import DREAM
+from sb3_dream.experiment import Experiment
 from tests.sb3_dream.stopping import StopAt
 
 RUN = Path("logs/dqn/CartPole-v1_1")
@@ -125,6 +128,70 @@ def test_an_algorithm_without_a_buffer_is_stopped_and_resumed(monkeypatch: pytes
     monkeypatch.setattr(StopAt, "enabled", False)
     assert main(["train", "--resume", str(run)]) == 0
     assert A2C.load(run / "CartPole-v1.zip").num_timesteps == 300
+
+
+DREAM_RUN = Path("logs/dream/CartPole-v1_1")
+DREAM_CONFIG = """
+CartPole-v1:
+  n_timesteps: 300
+  learning_starts: 50
+  train_ratio: 2
+  batch_size: 2
+  sequence_length: 4
+  model_warmup: 0
+  imagination_starts: 4
+  imagination_horizon: 2
+  learning_rate: lin_1e-3
+  policy: MlpPolicy
+  policy_kwargs: "dict(world_model_kwargs=dict(width=8, depth=1, memory=4), actor_critic_kwargs=dict(net_arch=[8]))"
+  callback:
+    - tests.sb3_dream.stopping.StopAt:
+        step: 170
+"""
+
+
+def train_dream(*arguments: str) -> int:
+    Path("dream.yml").write_text(DREAM_CONFIG)
+    given = ["--algo", "dream", "--env", "CartPole-v1", "-conf", "dream.yml", "--seed", "1", "--verbose", "0"]
+    return main(["train", *given, "--eval-freq", "100", "--eval-episodes", "1", *arguments])
+
+
+def test_a_stopped_run_of_dream_goes_on_from_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train_dream() == 130
+    (checkpoint,) = checkpoints(DREAM_RUN / "checkpoints")
+    assert steps_in(checkpoint / "model.zip") == steps_in(DREAM_RUN / "CartPole-v1.zip") == 170
+    monkeypatch.setattr(StopAt, "enabled", False)
+    rows: list[int] = []
+    learn = DREAM.learn
+
+    def watched(self: DREAM, *arguments: object, **keywords: object) -> DREAM:
+        rows.append(self.replay_buffer.n_rows)
+        return learn(self, *arguments, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DREAM, "learn", watched)
+    assert main(["train", "--resume", str(DREAM_RUN)]) == 0
+    assert rows[0] >= 170, "nothing that was played is forgotten"
+    assert steps_in(DREAM_RUN / "CartPole-v1.zip") == 300
+    assert not list(DREAM_RUN.glob("*checkpoints*")), "of a finished run the model is enough"
+    assert main(["enjoy", "--algo", "dream", "--env", "CartPole-v1", "--no-render", "-n", "5"]) == 0
+    custom = ["--custom-objects", "--load-best"]
+    assert main(["enjoy", "--algo", "dream", "--env", "CartPole-v1", "--no-render", "-n", "5", *custom]) == 0
+
+
+def test_a_killed_run_of_dream_goes_on_from_its_last_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is saved at the end of a process that is killed."""
+    with monkeypatch.context() as killed:
+        killed.setattr(Experiment, "save", lambda *arguments, **keywords: None)
+        assert train_dream("--save-freq", "40") == 130
+    assert not (DREAM_RUN / "CartPole-v1.zip").exists()
+    assert steps_in(checkpoints(DREAM_RUN / "checkpoints")[-1] / "model.zip") == 160
+    monkeypatch.setattr(StopAt, "enabled", False)
+    assert main(["train", "--resume", str(DREAM_RUN)]) == 0
+    assert "Going on after 160 of 300 steps" in capsys.readouterr().out
+    assert steps_in(DREAM_RUN / "CartPole-v1.zip") == 300
+    assert np.load(DREAM_RUN / "evaluations.npz")["timesteps"].tolist() == [100, 260]
 
 
 def tune(*arguments: str) -> int:
