@@ -99,7 +99,7 @@ def action_masks(env: VecEnv, spec: ActionSpec) -> np.ndarray:
 
 
 def require_finite_step(
-    observations: np.ndarray | dict[str, np.ndarray], rewards: np.ndarray, infos: list[dict[str, Any]], step: int
+    observations: np.ndarray | dict[str, np.ndarray] | None, rewards: np.ndarray, infos: list[dict[str, Any]], step: int
 ) -> None:
     """
     :param observations: what the environments returned, (n_envs, ...)

@@ -27,7 +27,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream.env_snapshots import restore_snapshot, take_snapshot
-from sb3_dream.environments import require_masks
+from sb3_dream.environments import require_finite_step, require_masks
 from sb3_dream.model_files import ModelPath
 from sb3_dream.random_streams import RandomStream, global_state, set_global_state
 from sb3_dream.replay import SequenceReplayBuffer
@@ -123,8 +123,18 @@ class ResumableAlgorithm(SavedAlgorithm):
         super().set_env(env, force_reset)
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """See the base class; a step in which a callback says stop is stored like any other."""
-        rollout = super().collect_rollouts(env, callback, *args, **kwargs)
+        """
+        See the base class; a step in which a callback says stop is stored like any other.
+
+        :raises RuntimeError: if the process of an environment died
+        """
+        try:
+            rollout = super().collect_rollouts(env, callback, *args, **kwargs)
+        except (EOFError, ConnectionError) as error:
+            raise RuntimeError(
+                f"an environment's process died, or its connection broke, at step {self.num_timesteps} ({error!r}): "
+                "was it killed, or out of memory? What was learned can be saved, to go on with new environments"
+            ) from error
         if not rollout.continue_training:
             step = callback.locals
             self._update_info_buffer(step["infos"], step["dones"])
@@ -154,6 +164,7 @@ class ResumableAlgorithm(SavedAlgorithm):
         reset = reset_num_timesteps or self._last_obs is None
         noise = deepcopy(self.action_noise)  # which the base class begins anew
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        require_finite_step(self._last_obs, np.zeros(self.n_envs), [], self.num_timesteps)
         resumed = pause is not None and not reset_num_timesteps and self._go_on(pause)
         if not resumed and (reset or self._memory is None):
             self.replay_buffer.truncate_last_trajectory()
