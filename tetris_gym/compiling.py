@@ -7,8 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import njit
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -16,6 +15,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 #: Every file with code that ends up inside an entry point.
 _SOURCES = (
     "compiling",
+    "instructions",
+    "rows",
     "pieces",
     "randomness",
     "engine",
@@ -69,45 +70,11 @@ def entry_point(function: Function) -> Function:
         return cast(Function, njit(**_OPTIONS)(function))
 
 
-def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Numba's decorator for what generates its own machine code, typed as the function that comes of it."""
-    return cast(Callable[..., Any], intrinsic(function))
-
-
-@_instruction
-def count_bits(typing_context: Any, word: Any) -> Any:
-    """Number of set bits of an int64."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.int64), generate
-
-
-@_instruction
-def lowest_bit(typing_context: Any, word: Any) -> Any:
-    """Index of the lowest set bit of an int64 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), generate
-
-
-@_instruction
-def write_16_bits(typing_context: Any, array: Any, index: Any, word: Any) -> Any:
+def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Write the lowest 16 bits of an int64 as 0.0 and 1.0 into a contiguous float32 array, from an index on.
+    Numba's decorator for what generates its own machine code, typed as the function that comes of it.
 
-    One vector store does what is a loop of 16 otherwise, and those loops took three quarters of a batched step.
+    :param function: from the types of the arguments, which are literal ones for constants, the signature and generator
+    :return: the function for use in compiled code
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        bits = builder.bitcast(builder.trunc(arguments[2], ir.IntType(16)), ir.VectorType(ir.IntType(1), 16))
-        numbers = builder.uitofp(bits, ir.VectorType(ir.FloatType(), 16))
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), numbers.type.as_pointer())
-        builder.store(numbers, place, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64), generate
+    return cast(Callable[..., Any], intrinsic(prefer_literal=True)(function))

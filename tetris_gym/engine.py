@@ -17,7 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym.compiling import compiled, count_bits, entry_point
+from tetris_gym.compiling import compiled, entry_point
+from tetris_gym.instructions import count_bits
 from tetris_gym.pieces import (
     CELLS,
     GARBAGE,

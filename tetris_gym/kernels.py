@@ -16,7 +16,7 @@ from tetris_gym.engine import GAME_OVER, NUM_ACTIONS, PIECE_PLACED, RUNNING, SCO
 from tetris_gym.observations import write_dict, write_flat
 from tetris_gym.outcome import read_outcome
 from tetris_gym.pieces import CELLS, NO_PIECE
-from tetris_gym.placements import NUM_PLACEMENTS, SEARCH_ROWS
+from tetris_gym.placements import NUM_PLACEMENTS
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -163,7 +163,7 @@ def step_placements(
     error = _find_error(games, actions, skip, NUM_PLACEMENTS)
     if error != 0:
         return error
-    search = np.empty((2, SEARCH_ROWS), dtype=np.int64)
+    room = placements.new_room()
     for i in range(actions.size):
         if skip[i]:
             continue
@@ -174,7 +174,7 @@ def step_placements(
         truncated[i] = game[STEPS] >= max_steps
         if observations.size > 0:
             write_flat(game, observations[i])
-        placements.find_resting_places(game, resting[i], search)
+        placements.find_resting_places(game, resting[i], room)
         placements.write_mask(game, resting[i], masks[i])
     return 0
 
@@ -182,10 +182,10 @@ def step_placements(
 @entry_point
 def mask_placements(games: Game, resting: Integers, chosen: Integers, masks: Flags) -> None:
     """Write the resting places and masks of the chosen games."""
-    search = np.empty((2, SEARCH_ROWS), dtype=np.int64)
+    room = placements.new_room()
     for k in range(chosen.size):
         i = chosen[k]
-        placements.find_resting_places(games[i], resting[i], search)
+        placements.find_resting_places(games[i], resting[i], room)
         placements.write_mask(games[i], resting[i], masks[i])
 
 

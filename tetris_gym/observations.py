@@ -8,8 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from tetris_gym.compiling import compiled, write_16_bits
+from tetris_gym.compiling import compiled
 from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, WALL, Game, X, Y, preview
+from tetris_gym.instructions import write_bits
 from tetris_gym.pieces import CELLS, NO_PIECE, NUM_COLUMNS, NUM_PIECES, NUM_ROWS
 
 NUM_CELLS: Final = NUM_ROWS * NUM_COLUMNS
@@ -79,12 +80,12 @@ def write_flat(game: Game, observation: NDArray[np.float32]) -> None:
     for first in range(0, 18, 6):
         word = _rows(game, first, 6)
         for bit in range(0, 64, 16):  # four bits too many, which the next rows overwrite
-            write_16_bits(observation, NUM_COLUMNS * first + bit, word >> bit)
+            write_bits(observation, NUM_COLUMNS * first + bit, word >> bit, 16)
     word = _rows(game, 18, 2)
     if game[PIECE] != NO_PIECE:
         word |= (game[PIECE] | game[NEXT] << 3) << 20
-    write_16_bits(observation, 180, word)
-    write_16_bits(observation, FLAT_SIZE - 16, word >> 10)
+    write_bits(observation, 180, word, 16)
+    write_bits(observation, FLAT_SIZE - 16, word >> 10, 16)
     for i in range(FLAT_SIZE, observation.size):
         observation[i] = 0.0
     _write_piece(game, observation)
