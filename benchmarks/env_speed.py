@@ -56,19 +56,25 @@ class Result:
     """
 
     name: str
-    value: float
+    value: float = 0.0
     unit: str = "steps/s"
     target: float | None = None
 
 
-def steps_per_second(run: Run, repetitions: int) -> float:
+def measure(runs: list[tuple[Result, Run]], repetitions: int) -> None:
     """
-    :param run: plays and returns the number of steps, and the seconds that they took
-    :param repetitions: how often; the best counts
-    :return: steps per second of CPU time
+    Fill in the best steps per second of each run. Repetitions go round all runs, so that a slow moment of the machine
+    does not fall on one of them alone.
+
+    :param runs: each plays, and returns the number of steps and the seconds that they took
+    :param repetitions: how often
     """
-    run()
-    return max(steps / seconds for steps, seconds in (run() for _ in range(repetitions)))
+    for _, run in runs:
+        run()
+    for _ in range(repetitions):
+        for result, run in runs:
+            steps, seconds = run()
+            result.value = max(result.value, steps / seconds)
 
 
 def single(env: gym.Env[Any, Any], steps: int, num_actions: int) -> Run:
@@ -142,7 +148,9 @@ def many_masked(batch: GameBatch, steps: int) -> Run:
     def run() -> tuple[int, float]:
         seconds = 0.0
         for _ in range(steps):
-            actions = (random.random(batch.masks.shape, dtype=np.float32) * batch.masks).argmax(axis=1)
+            counts = batch.masks.sum(axis=1)
+            chosen = np.cumsum(counts) - counts + (random.random(NUM_ENVS) * counts).astype(np.int64)
+            actions = np.flatnonzero(batch.masks)[chosen] % NUM_ACTIONS["placement"]
             start = time.process_time()
             batch.step(actions)
             begin_anew(batch)
@@ -171,16 +179,15 @@ def new_batch(action_mode: Any) -> GameBatch:
     return batch
 
 
-def measure_tetris_gym(repetitions: int, scale: float) -> list[Result]:
+def runs_of_tetris_gym(scale: float) -> list[tuple[Result, Run]]:
     """
-    :param repetitions: of each measurement
     :param scale: of the number of steps
-    :return: the figures of this package
+    :return: what is measured of this package
     """
-    results = []
+    runs = []
 
     def add(name: str, run: Run, target: float | None = None) -> None:
-        results.append(Result(name, steps_per_second(run, repetitions), target=target))
+        runs.append((Result(name, target=target), run))
 
     calls = max(1, round(200 * scale))
     steps = max(1, round(100_000 * scale))
@@ -210,7 +217,7 @@ def measure_tetris_gym(repetitions: int, scale: float) -> list[Result]:
         vec_env.reset()
         run = many(vec_env.step, calls // (1 if direct else 4), num_actions)
         add(f'TetrisVecEnv({NUM_ENVS}, "{action_mode}"), infos', run, 2_500_000 if direct else None)
-    return results
+    return runs
 
 
 def measure_start() -> list[Result]:
@@ -232,11 +239,10 @@ def measure_start() -> list[Result]:
     return results
 
 
-def measure_tetris_gymnasium(repetitions: int, scale: float) -> list[Result]:
+def runs_of_tetris_gymnasium(scale: float) -> list[tuple[Result, Run]]:
     """
-    :param repetitions: of each measurement
     :param scale: of the number of steps
-    :return: the figures of Tetris-Gymnasium, nothing where it is not installed
+    :return: what is measured of Tetris-Gymnasium, nothing where it is not installed
     """
     try:
         import tetris_gymnasium.envs.tetris  # noqa: F401  # registers the environment
@@ -245,7 +251,7 @@ def measure_tetris_gymnasium(repetitions: int, scale: float) -> list[Result]:
     version = importlib.metadata.version("tetris-gymnasium")
     env = gym.make("tetris_gymnasium/Tetris")
     run = single(env, max(1, round(4_000 * scale)), int(env.action_space.n))  # type: ignore[attr-defined]
-    return [Result(f"Tetris-Gymnasium {version}, gym.make", steps_per_second(run, repetitions))]
+    return [(Result(f"Tetris-Gymnasium {version}, gym.make"), run)]
 
 
 def processor() -> str:
@@ -267,12 +273,13 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps")
     parser.add_argument("--no-start", action="store_true", help="leave out the times to start up")
     arguments = parser.parse_args()
-    results = measure_tetris_gym(arguments.repetitions, arguments.scale)
+    ours, peers = runs_of_tetris_gym(arguments.scale), runs_of_tetris_gymnasium(arguments.scale)
+    measure([*peers, *ours], arguments.repetitions)
+    results = [result for result, _ in [*ours, *peers]]
+    if peers:
+        results.append(Result("gym.make over Tetris-Gymnasium", ours[0][0].value / peers[0][0].value, "x", 90))
     if not arguments.no_start:
         results += measure_start()
-    peers = measure_tetris_gymnasium(arguments.repetitions, arguments.scale)
-    if peers:
-        results += [*peers, Result("gym.make over Tetris-Gymnasium", results[0].value / peers[0].value, "x", 90)]
     for result in results:
         value = f"{result.value:,.2f}" if result.unit != "steps/s" else f"{result.value:,.0f}"
         target = "" if result.target is None else f"   (target {result.target:,})"
