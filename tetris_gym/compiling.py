@@ -44,12 +44,13 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 def compiled(function: Function) -> Function:
     """
-    Compile a function that is part of entry points. It costs nothing until one of them is compiled.
+    Compile a function that is part of entry points. It costs nothing until one of them is compiled, and cannot be
+    called from Python.
 
     :param function: the function
     :return: its compiled form
     """
-    return cast(Function, njit(**_OPTIONS)(function))
+    return cast(Function, njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function))
 
 
 def entry_point(function: Function) -> Function:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba import njit
 
-from tetris_gym.compiling import compiled
 from tetris_gym.instructions import count_bits, write_bits
 from tetris_gym.rows import any_bit, first_rows, load_rows, moved_down, single_bit, store_rows, without
 
 
-@compiled
+@njit
 def compute(one, other, games, shift, count, results):
     a, b = load_rows(one, 0), load_rows(other, 0)
     store_rows(results[0], 0, a & b)
@@ -54,7 +54,7 @@ def test_rows_are_32_numbers_of_16_bits(seed):
     assert np.array_equal(results, expected)
 
 
-@compiled
+@njit
 def write(word, numbers, flags):
     write_bits(numbers, 1, word, 16)
     write_bits(flags, 2, word, 32)
