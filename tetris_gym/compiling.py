@@ -40,6 +40,7 @@ def _fingerprint() -> str:
 
 _FINGERPRINT = _fingerprint()
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_INNER_OPTIONS: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function: Function) -> Function:
@@ -50,7 +51,7 @@ def compiled(function: Function) -> Function:
     :param function: the function
     :return: its compiled form
     """
-    return cast(Function, njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function))
+    return cast(Function, njit(**_INNER_OPTIONS)(function))
 
 
 def entry_point(function: Function) -> Function:
