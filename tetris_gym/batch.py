@@ -200,6 +200,9 @@ class GameBatch:
 
     def _as_actions(self, actions: Any) -> NDArray[np.int64]:
         array = np.asarray(actions)
+        # Beside integers in a list, NumPy takes True for 1.
+        if isinstance(actions, list | tuple) and any(isinstance(action, bool | np.bool_) for action in actions):
+            raise TypeError(f"{self._expected_actions()}, got a bool.")
         if array.dtype.kind not in "iu":
             raise TypeError(f"{self._expected_actions()}, got {array.dtype}.")
         if array.shape != (self.num_envs,):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import gymnasium as gym
@@ -15,7 +14,7 @@ from tetris_gym.infos import INFO_COLUMNS, idle_info, read_info
 from tetris_gym.outcome import Outcome, read_outcome
 from tetris_gym.rendering import Scene, TetrisRenderer
 from tetris_gym.rewards import CUSTOM, RewardMode
-from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, whole_number
+from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, as_integer, whole_number
 from tetris_gym.views import new_painter, observe_dicts, observe_picture, read_scene
 
 _THIS = np.zeros(1, dtype=np.int64)
@@ -294,7 +293,7 @@ class TetrisEnv(gym.Env[Any, Any]):
 
     def _as_action(self, action: Any) -> int:
         try:
-            return operator.index(action)
+            return as_integer(action)
         except TypeError:
             expected = f"an integer from 0 to {self._settings.num_actions - 1}"
             raise TypeError(f"An action must be {expected}, got {action!r} of type {type(action).__name__}.") from None

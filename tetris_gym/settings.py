@@ -23,6 +23,17 @@ ObsType = Literal["flat", "dict", "rgb"]
 MAX_DIFFICULTY: Final = 10
 
 
+def as_integer(value: Any) -> int:
+    """
+    :param value: an integer of any type; to Python True and False are integers, here they are not
+    :return: the value as an int
+    :raises TypeError: if it is no integer
+    """
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{value!r} is no integer.")
+    return operator.index(value)
+
+
 def whole_number(value: Any, name: str, lowest: int, highest: int | None = None) -> int:
     """
     :param value: what the user gave
@@ -35,9 +46,7 @@ def whole_number(value: Any, name: str, lowest: int, highest: int | None = None)
     """
     limits = f"an integer from {lowest} to {highest}" if highest is not None else f"an integer of at least {lowest}"
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
+        number = as_integer(value)
     except TypeError:
         raise TypeError(f"{name} must be {limits}, got {value!r}.") from None
     if number < lowest or (highest is not None and number > highest):

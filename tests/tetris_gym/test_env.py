@@ -297,7 +297,8 @@ def test_mistakes_of_set_difficulty(difficulty, error):
     [
         (-1, ValueError), ("n", ValueError), (2**70, ValueError), (np.int64(-3), ValueError),
         (1.0, TypeError), (np.float32(1), TypeError), ("1", TypeError), (None, TypeError), ([1], TypeError),
-        (np.array([1]), TypeError),
+        (np.array([1]), TypeError), (True, TypeError), (False, TypeError), (np.True_, TypeError),
+        (np.array(True), TypeError),
     ],
     ids=str,
 )  # fmt: skip

@@ -183,8 +183,11 @@ def test_seeds_of_the_native_vector_env():
         (np.zeros(COUNT), TypeError),
         (["0"] * COUNT, TypeError),
         (None, TypeError),
+        (np.zeros(COUNT, dtype=np.bool_), TypeError),
+        ([False] * COUNT, TypeError),
+        ((*[0] * (COUNT - 1), True), TypeError),
     ],
-    ids=["negative", "too large", "too many", "a column", "floats", "texts", "nothing"],
+    ids=["negative", "too large", "too many", "a column", "floats", "texts", "nothing", "flags", "bools", "a bool"],
 )
 def test_mistaken_actions_are_refused_and_change_nothing(mode, actions, error):
     largest = {"direct": 7, "placement": 799}[mode]
