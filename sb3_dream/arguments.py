@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import difflib
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_dream.environments import ensure_registered
 
-_COUNTS = {  # name: smallest value
-    "buffer_size": 2,
-    "learning_starts": 0,
-    "batch_size": 1,
-    "sequence_length": 2,
-    "reward_batch_size": 0,
-    "model_warmup": 0,
-    "policy_delay": 1,
-    "imagination_horizon": 1,
-    "imagination_starts": 1,
-    "n_epochs": 1,
-    "n_minibatches": 1,
-    "target_update_interval": 1,
-    "epsilon_decay": 1,
+_MANY = 2**53  # beyond, floating-point numbers skip some
+_COUNTS = {  # name: smallest and largest value
+    "buffer_size": (2, _MANY),
+    "learning_starts": (0, _MANY),
+    "batch_size": (1, 10**6),
+    "sequence_length": (2, 10**6),
+    "reward_batch_size": (0, 10**6),
+    "gradient_steps": (-1, 10**6),
+    "model_warmup": (0, _MANY),
+    "policy_delay": (1, _MANY),
+    "imagination_horizon": (1, 10**6),
+    "imagination_starts": (1, 10**6),
+    "dream_length": (1, _MANY),
+    "n_epochs": (1, 10**6),
+    "n_minibatches": (1, 10**6),
+    "target_update_interval": (1, _MANY),
+    "epsilon_decay": (1, _MANY),
+    "_stats_window_size": (1, 10**9),
 }
-_SHARES = ("reward_fraction", "gamma", "gae_lambda", "tau", "epsilon_start", "epsilon_end")
-_POSITIVE = ("train_ratio", "clip_range", "max_grad_norm")
+_SHARES = ("reward_fraction", "initial_fraction", "gamma", "gae_lambda", "tau", "epsilon_start", "epsilon_end")
+_RATES = ("learning_rate", "actor_learning_rate", "critic_learning_rate")
 _GRADIENTS = ("score", "dynamics")
 
 
@@ -57,10 +64,15 @@ def resolve_environment(
             known = ", ".join(aliases)
             raise ValueError(f"{env!r} is neither a policy ({known}) nor a registered environment id{hint}")
         env = maybe_make_env(env, verbose)
+    space = getattr(env, "observation_space", None)
+    if isinstance(space, spaces.Dict) and any(isinstance(part, (spaces.Dict, spaces.Tuple)) for part in space.values()):
+        raise ValueError(
+            f"nested observation spaces are not supported: {space}. Expected Box, Discrete, MultiDiscrete, MultiBinary "
+            "or a flat Dict of them; gymnasium.wrappers.FlattenObservation makes one vector of all"
+        )
     if policy is None:
-        if not hasattr(env, "observation_space"):
+        if space is None:
             raise ValueError(f"expected a policy, an environment or an environment id, not {env!r}")
-        space = env.observation_space
         images = is_image_space(space)
         policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "CnnPolicy" if images else "MlpPolicy"
     return policy, env
@@ -74,22 +86,51 @@ def check_hyperparameters(model: Any) -> None:
 
     def require(holds: bool, name: str, expected: str) -> None:
         if not holds:
-            raise ValueError(f"{name} must be {expected}, not {getattr(model, name)!r}")
+            raise ValueError(f"{name.lstrip('_')} must be {expected}, not {getattr(model, name)!r}")
 
-    for name, least in _COUNTS.items():
+    for name, (least, most) in _COUNTS.items():
         value = getattr(model, name)
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        whole = _is_number(value) and float(value).is_integer()
         require(whole and value >= least, name, f"a whole number, at least {least}")
+        require(value <= most, name, f"a whole number, at most {most}")
         setattr(model, name, int(value))  # 1e5 is a number of steps too
     for name in _SHARES:
-        require(0 <= getattr(model, name) <= 1, name, "between 0 and 1")
-    for name in _POSITIVE:
-        require(getattr(model, name) is None or getattr(model, name) > 0, name, "above 0")
-    require(model.ent_coef >= 0, "ent_coef", "at least 0")
+        value = getattr(model, name)
+        require(_is_number(value) and 0 <= value <= 1, name, "between 0 and 1")
+    for name in _RATES:
+        rate = getattr(model, name)
+        optional = rate is None and name != "learning_rate"
+        valid = optional or callable(rate) or (_is_number(rate) and 0 <= rate < 1e3)
+        require(valid, name, "a number of at least 0, below 1000, or a schedule")
+    for name in ("clip_range", "max_grad_norm"):
+        require(_is_number(getattr(model, name)) and getattr(model, name) > 0, name, "above 0")
+    ratio = model.train_ratio
+    require(ratio is None or (_is_number(ratio) and 0 < ratio < 1e9), "train_ratio", "above 0, below 1e9, or None")
+    require(_is_number(model.ent_coef) and 0 <= model.ent_coef < 1e9, "ent_coef", "at least 0, below 1e9")
+    require(isinstance(model.normalize_advantage, bool), "normalize_advantage", "True or False")
     require(model.actor_gradient in _GRADIENTS, "actor_gradient", f"one of {', '.join(map(repr, _GRADIENTS))}")
+    seed = model.seed
+    require(seed is None or (_is_whole(seed) and 0 <= seed < 2**32), "seed", "a whole number, below 2**32, or None")
+
+    is_pair = isinstance(model.train_freq, tuple) and len(model.train_freq) == 2
+    frequency, unit = model.train_freq if is_pair else (model.train_freq, "step")
+    valid = _is_whole(frequency) and frequency >= 1 and unit in ("step", "episode")
+    require(valid, "train_freq", "a number of steps, at least 1, or like (2, 'episode')")
+    if unit == "episode" and getattr(model, "n_envs", 1) > 1:
+        require(False, "train_freq", f"in steps where there are several environments ({model.n_envs})")
 
     continuous = isinstance(getattr(model, "action_space", None), spaces.Box)
     if model.actor_gradient == "dynamics":
         require(continuous, "actor_gradient", f"'score' for actions out of {model.action_space}")
     if model.action_noise is not None and not continuous:
         raise ValueError("action_noise needs a Box of actions; for other actions there are ent_coef and epsilon_start")
+    noise = model.action_noise
+    require(noise is None or isinstance(noise, ActionNoise), "action_noise", "an ActionNoise, or None")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

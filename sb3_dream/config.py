@@ -19,6 +19,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_dream.actor_critic import ActorCritic
 from sb3_dream.config_values import as_number, checked, plain, unknown_names
 from sb3_dream.dream import DREAM
+from sb3_dream.network_arguments import check_network_arguments
 from sb3_dream.world_models import WORLD_MODELS, WorldModel
 
 Rate = float | str
@@ -89,6 +90,8 @@ class DREAMConfig:
     policy_delay: int = _DREAM["policy_delay"]
     imagination_horizon: int = _DREAM["imagination_horizon"]
     imagination_starts: int = _DREAM["imagination_starts"]
+    dream_length: int = _DREAM["dream_length"]
+    initial_fraction: float = _DREAM["initial_fraction"]
     gamma: float = _DREAM["gamma"]
     gae_lambda: float = _DREAM["gae_lambda"]
     ent_coef: float = _DREAM["ent_coef"]
@@ -291,8 +294,8 @@ class DREAMConfig:
                 if model not in WORLD_MODELS:
                     raise ValueError(unknown_names([model], WORLD_MODELS, "world_model"))
                 model = WORLD_MODELS[model]
-            _check_arguments("world_model_kwargs", self.world_model_kwargs, model, given=3)
-        _check_arguments("actor_critic_kwargs", self.actor_critic_kwargs, ActorCritic, given=2)
+            check_network_arguments("world_model_kwargs", self.world_model_kwargs, model)
+        check_network_arguments("actor_critic_kwargs", self.actor_critic_kwargs, ActorCritic)
 
     def make(self, env: GymEnv | str, algorithm: type[DREAM] = DREAM, **kwargs: Any) -> DREAM:
         """
@@ -329,17 +332,6 @@ class DREAMConfig:
 @cache
 def _hints() -> dict[str, Any]:
     return get_type_hints(DREAMConfig)
-
-
-def _check_arguments(name: str, arguments: Mapping[str, Any], target: type, given: int) -> None:
-    """
-    :param given: number of the constructor's first arguments that are not the user's to give
-    """
-    allowed = list(inspect.signature(target).parameters.values())[given:]
-    named = [parameter.name for parameter in allowed if parameter.kind != parameter.VAR_KEYWORD]
-    unknown = [key for key in arguments if key not in named]
-    if unknown:
-        raise ValueError(unknown_names(unknown, named, f"{name} (of {target.__name__})"))
 
 
 def _schedule(rate: Rate | None) -> float | LinearSchedule | None:

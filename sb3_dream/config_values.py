@@ -59,6 +59,20 @@ def plain(name: str, value: Any) -> Any:
     raise ValueError(f"{name}={value!r} cannot be written to a file: only numbers, strings, lists and mappings can")
 
 
+def as_settings(name: str, settings: Any) -> dict[str, Any]:
+    """
+    :param name: of an argument that takes further arguments
+    :param settings: a dictionary of those, or None
+    :return: a dictionary of its own
+    :raises ValueError: for anything else
+    """
+    if settings is None:
+        return {}
+    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        raise ValueError(f"{name} must be a dictionary of named arguments, or None, not {settings!r}")
+    return dict(settings)
+
+
 def unknown_names(names: Iterable[str], known: Iterable[str], owner: str) -> str:
     """
     :param names: that nothing knows

@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_dream.arguments import check_hyperparameters, resolve_environment
 from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience
+from sb3_dream.config_values import as_settings
 from sb3_dream.diagnostics_callback import with_model_error
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
 from sb3_dream.imagination import imagine
@@ -156,8 +157,8 @@ class DREAM(ResumableAlgorithm):
             gradient_steps=gradient_steps if train_ratio is None else -1,
             action_noise=action_noise,
             replay_buffer_class=replay_buffer_class or SequenceReplayBuffer,
-            replay_buffer_kwargs=replay_buffer_kwargs,
-            policy_kwargs=dict(policy_kwargs or {}),
+            replay_buffer_kwargs=as_settings("replay_buffer_kwargs", replay_buffer_kwargs),
+            policy_kwargs=as_settings("policy_kwargs", policy_kwargs),
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
@@ -374,6 +375,8 @@ class DREAM(ResumableAlgorithm):
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
 
     def _train_actor_critic(self, start: State) -> None:
+        if not len(start.memory):  # the batch holds terminal states alone
+            return
         policy, actor_critic = self.policy, self.policy.actor_critic
         through_model = self.actor_gradient == "dynamics"
         with frozen(policy.world_model), th.set_grad_enabled(through_model):

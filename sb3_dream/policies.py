@@ -13,9 +13,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device, update_learning_rate
 
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
+from sb3_dream.config_values import as_settings
+from sb3_dream.network_arguments import check_network_arguments
 from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
 from sb3_dream.stored_settings import read_settings, write_settings
-from sb3_dream.world_models import make_world_model
+from sb3_dream.world_models import WORLD_MODELS, make_world_model
 from sb3_dream.world_models.base import Sequences, State, WorldModel
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ class DreamPolicy(BasePolicy):
         self.actor_lr_schedule = actor_lr_schedule or lr_schedule
         self.critic_lr_schedule = critic_lr_schedule or lr_schedule
         self.world_model_choice = world_model or self.default_world_model
-        self.world_model_kwargs = dict(world_model_kwargs or {})
-        self.actor_critic_kwargs = dict(actor_critic_kwargs or {})
+        self.world_model_kwargs = as_settings("world_model_kwargs", world_model_kwargs)
+        self.actor_critic_kwargs = as_settings("actor_critic_kwargs", actor_critic_kwargs)
         self.observation_layout, self.mask_size = observation_layout, mask_size
         self.observation_spec = ObservationSpec(observation_space, observation_layout)
         self.action_spec = ActionSpec(action_space)
@@ -78,6 +80,10 @@ class DreamPolicy(BasePolicy):
             raise ValueError(
                 f"action masks have {mask_size} entries, but {action_space} has {sum(self.action_spec.choices)} choices"
             )
+        kind = WORLD_MODELS.get(self.world_model_choice, self.world_model_choice)  # type: ignore[arg-type]
+        if isinstance(kind, type):
+            check_network_arguments("world_model_kwargs", self.world_model_kwargs, kind)
+        check_network_arguments("actor_critic_kwargs", self.actor_critic_kwargs, ActorCritic)
         self.world_model = make_world_model(
             self.world_model_choice, self.observation_spec, self.action_spec, mask_size, **self.world_model_kwargs
         )
@@ -222,9 +228,12 @@ class DreamPolicy(BasePolicy):
         space = self.action_space
         array = array.reshape(-1, *(space.shape or ()))
         if isinstance(space, spaces.Box):
-            array = self.unscale_action(array)
+            low, high = space.low.astype(np.float64), space.high.astype(np.float64)  # small types would overflow
+            array = low + 0.5 * (array + 1.0) * (high - low)
             array = np.rint(array) if np.issubdtype(space.dtype, np.integer) else array
-            return np.clip(array, space.low, space.high).astype(space.dtype)  # rounding may leave the box
+            with np.errstate(invalid="ignore", over="ignore"):  # the ends of large integers are no floats
+                inside = np.clip(array.astype(space.dtype), space.low, space.high)
+            return np.where(array >= high, space.high, np.where(array <= low, space.low, inside))
         return array.astype(space.dtype) + np.asarray(getattr(space, "start", 0), dtype=space.dtype)
 
     @th.no_grad()

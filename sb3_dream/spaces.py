@@ -60,7 +60,10 @@ class ObservationSpec:
         self.parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {IMAGE: space}
         self.image_shapes: dict[str, tuple[int, ...]] = {}
         self.segments: tuple[Segment, ...] = ()
+        if not self.parts:
+            raise ValueError(f"the observation space {space} is empty")
         for key, part in self.parts.items():
+            _require_flat(part, f"observation space {key!r}" if isinstance(space, spaces.Dict) else "observation space")
             if is_image_space(part, check_channels=False):
                 self.image_shapes[key] = tuple(part.shape or ())
             else:
@@ -106,11 +109,14 @@ class ActionSpec:
     def __init__(self, space: spaces.Space) -> None:
         self.space = space
         self.continuous = isinstance(space, spaces.Box)
+        _require_flat(space, "action space")
         if isinstance(space, spaces.Discrete):
             self.choices: tuple[int, ...] = (int(space.n),)
         elif isinstance(space, spaces.MultiDiscrete):
             self.choices = tuple(int(n) for n in space.nvec.reshape(-1))
         elif isinstance(space, spaces.MultiBinary):
+            if len(space.shape) != 1:
+                raise ValueError(f"the action space {space} must have one dimension, as Stable-Baselines3 takes it")
             self.choices = (2,) * int(np.prod(space.shape))
         elif isinstance(space, spaces.Box):
             self.choices = ()
@@ -138,6 +144,16 @@ class ActionSpec:
             return 2 * th.rand(count, self.vector_size) - 1
         allowed = th.ones(count, self.vector_size) if mask is None else mask.float()
         return th.cat([part.multinomial(1) for part in allowed.split(self.choices, -1)], -1).float()
+
+
+def _require_flat(space: spaces.Space, name: str) -> None:
+    """
+    :raises ValueError: for what holds nothing, or has more dimensions than Stable-Baselines3 takes
+    """
+    if isinstance(space, spaces.MultiDiscrete) and len(space.shape) != 1:
+        raise ValueError(f"the {name} {space} has {len(space.shape)} dimensions, but a MultiDiscrete must have one")
+    if isinstance(space, spaces.Box | spaces.MultiBinary) and not np.prod(space.shape):
+        raise ValueError(f"the {name} {space} is empty: expected at least one number")
 
 
 def _segments(key: str, space: spaces.Space, start: int) -> list[Segment]:
