@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from tetris_gym import engine, kernels, placements
+from tetris_gym import kernels, layout, placements
 from tetris_gym.env import Snapshot, TetrisEnv
 from tetris_gym.outcome import read_outcome
 from tetris_gym.rewards import CUSTOM
@@ -34,7 +34,7 @@ class GameBatch:
         self.max_episode_steps = whole_number(max_episode_steps, "max_episode_steps", 1)
         self.settings = settings
         self.direct = settings.action_mode == "direct"
-        self.games = engine.new_games(self.num_envs, settings.difficulty, settings.gravity_interval)
+        self.games = layout.new_games(self.num_envs, settings.difficulty, settings.gravity_interval)
         self.resting = placements.new_resting_places(0 if self.direct else self.num_envs)
         self.generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
         self.everyone: Indices = np.arange(self.num_envs)
@@ -188,7 +188,7 @@ class GameBatch:
     def _new_masks(self) -> NDArray[np.bool_]:
         return np.empty((0 if self.direct else self.num_envs, self.settings.num_actions), dtype=np.bool_)
 
-    def _observe(self, games: engine.Game) -> Any:
+    def _observe(self, games: layout.Game) -> Any:
         if self._painter is not None:
             return np.stack([observe_picture(self._painter, game) for game in games])
         return observe_dicts(games)
@@ -216,6 +216,6 @@ class GameBatch:
         i, kind = divmod(-error - 1, 2)
         if -1 - kind == kernels.NO_SUCH_ACTION:
             raise ValueError(f"{self._expected_actions()}, got {actions[i]} for game {i}.")
-        if self.games[i, engine.GAME_OVER] == 0:
+        if self.games[i, layout.GAME_OVER] == 0:
             raise ResetNeeded("Call reset() before step().")
         raise ResetNeeded(f"Game {i} is over: it must be reset before the next step().")

@@ -19,6 +19,8 @@ _SOURCES = (
     "rows",
     "pieces",
     "randomness",
+    "layout",
+    "movement",
     "engine",
     "outcome",
     "placements",

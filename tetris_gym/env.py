@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from tetris_gym import engine, kernels, placements
+from tetris_gym import kernels, layout, placements
 from tetris_gym.infos import INFO_COLUMNS, idle_info, read_info
 from tetris_gym.outcome import Outcome, read_outcome
 from tetris_gym.rendering import Scene, TetrisRenderer
@@ -68,7 +68,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         render_mode: str | None = None,
     ) -> None:
         settings = Settings(action_mode, reward_mode, obs_type, pad_to, difficulty, gravity_interval, render_mode)
-        self._adopt(settings, engine.new_games(1, settings.difficulty, settings.gravity_interval))
+        self._adopt(settings, layout.new_games(1, settings.difficulty, settings.gravity_interval))
 
     @classmethod
     def over(cls, settings: Settings, game: NDArray[np.int64], generator: np.random.Generator) -> TetrisEnv:
@@ -128,7 +128,7 @@ class TetrisEnv(gym.Env[Any, Any]):
     @property
     def difficulty(self) -> int:
         """The difficulty from the next reset on."""
-        return int(self._game[engine.DIFFICULTY])
+        return int(self._game[layout.DIFFICULTY])
 
     @difficulty.setter
     def difficulty(self, difficulty: int) -> None:
@@ -137,7 +137,7 @@ class TetrisEnv(gym.Env[Any, Any]):
     @property
     def gravity_interval(self) -> int:
         """Steps per row of gravity in this episode; 0 before the first reset."""
-        return int(self._game[engine.GRAVITY_INTERVAL])
+        return int(self._game[layout.GRAVITY_INTERVAL])
 
     def set_difficulty(self, difficulty: int) -> None:
         """
@@ -147,7 +147,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         :raises TypeError: if it is no integer
         :raises ValueError: if it is out of range
         """
-        self._game[engine.DIFFICULTY] = whole_number(difficulty, "difficulty", 0, MAX_DIFFICULTY)
+        self._game[layout.DIFFICULTY] = whole_number(difficulty, "difficulty", 0, MAX_DIFFICULTY)
 
     # Gymnasium
 
@@ -280,7 +280,7 @@ class TetrisEnv(gym.Env[Any, Any]):
 
     def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
         info["action_mask"] = self.action_masks()
-        info["invalid_action"] = bool(self._game[engine.INVALID])
+        info["invalid_action"] = bool(self._game[layout.INVALID])
         return info
 
     def _observe(self) -> Any:
@@ -299,7 +299,7 @@ class TetrisEnv(gym.Env[Any, Any]):
             raise TypeError(f"An action must be {expected}, got {action!r} of type {type(action).__name__}.") from None
 
     def _require_game(self) -> None:
-        if self._game[engine.RUNNING] == 0 and self._game[engine.GAME_OVER] == 0:
+        if self._game[layout.RUNNING] == 0 and self._game[layout.GAME_OVER] == 0:
             raise ResetNeeded("Call reset() before anything else.")
 
     def _refuse(self, error: int, action: int) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym.engine import GAME_OVER, LINES_CLEARED, Game
+from tetris_gym.layout import GAME_OVER, LINES_CLEARED, Game
 
 INFO_COLUMNS: Final = slice(LINES_CLEARED, GAME_OVER + 1)
 

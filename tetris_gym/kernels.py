@@ -10,9 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym import engine, placements, rewards
+from tetris_gym import engine, layout, placements, rewards
 from tetris_gym.compiling import compiled, entry_point
-from tetris_gym.engine import GAME_OVER, NUM_ACTIONS, PIECE_PLACED, RUNNING, SCORE, STEPS, Game
+from tetris_gym.engine import NUM_ACTIONS
+from tetris_gym.layout import GAME_OVER, PIECE_PLACED, RUNNING, SCORE, STEPS, Game
+from tetris_gym.movement import SHAPES, landing_row
 from tetris_gym.observations import write_dict, write_flat
 from tetris_gym.outcome import read_outcome
 from tetris_gym.pieces import CELLS, NO_PIECE
@@ -218,12 +220,12 @@ def observe_dict(games: Game, stacks: NDArray[Any], falling_pieces: NDArray[Any]
 def describe_game(game: Game, coming: Integers, cells: Integers) -> None:
     """Write the coming pieces, and the (row, column) of the falling piece's cells and of its ghost's."""
     engine.preview(game, coming)
-    piece, rotation = game[engine.PIECE], game[engine.ROTATION]
+    piece, rotation = game[layout.PIECE], game[layout.ROTATION]
     if piece != NO_PIECE:
-        x, y = game[engine.X], game[engine.Y]
+        x, y = game[layout.X], game[layout.Y]
         landing = y
         if game[RUNNING] != 0:
-            landing = engine.landing_row(game, engine.SHAPES[piece, rotation], x, y)
+            landing = landing_row(game, SHAPES[piece, rotation], x, y)
         for i in range(4):
             row, column = CELLS[piece, rotation, i]
             cells[0, i, 0] = row + y

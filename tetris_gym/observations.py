@@ -9,8 +9,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from tetris_gym.compiling import compiled
-from tetris_gym.engine import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, WALL, Game, X, Y, preview
+from tetris_gym.engine import preview
 from tetris_gym.instructions import write_bits
+from tetris_gym.layout import HOLD, HOLD_USED, NEXT, PIECE, ROTATION, ROW_0, WALL, Game, X, Y
 from tetris_gym.pieces import CELLS, NO_PIECE, NUM_COLUMNS, NUM_PIECES, NUM_ROWS
 
 NUM_CELLS: Final = NUM_ROWS * NUM_COLUMNS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tetris_gym.engine import (
+from tetris_gym.layout import (
     AGGREGATE_HEIGHT,
     AGGREGATE_HEIGHT_CHANGE,
     BUMPINESS,

@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym import engine
+from tetris_gym import engine, layout
 from tetris_gym.compiling import compiled
-from tetris_gym.engine import Game
 from tetris_gym.instructions import write_bits
+from tetris_gym.layout import Game
+from tetris_gym.movement import KICKS, SHAPES, fits, landing_row
 from tetris_gym.pieces import (
     CELLS,
     LEFTS,
@@ -49,7 +50,7 @@ Room = NDArray[np.uint16]
 
 NUM_PLACEMENTS: Final = NUM_ROWS * NUM_COLUMNS * NUM_ROTATIONS
 
-_BOX_ROWS: Final = engine.ROW_0 + NUM_ROWS  #: the box rows -7 to 19, of which each has a lane
+_BOX_ROWS: Final = layout.ROW_0 + NUM_ROWS  #: the box rows -7 to 19, of which each has a lane
 _SYMMETRIC: Final = np.array([piece in (I, S, Z) for piece in range(NUM_PIECES)])  #: two rotations cover the same cells
 
 # Resting places: a lane per visible row, so five words of four lanes per rotation. Vectors of 32 lanes are written
@@ -165,15 +166,15 @@ def _kick(piece: int, room: Room) -> bool:
             rotation = (turned - 1 + 2 * direction) & 3
             failed = without(load_rows(room, _REACHED + rotation * _SLOT), valid)
             for test in range(1, 5):
-                x = engine.KICKS[piece, direction, rotation, test, 0]
-                y = engine.KICKS[piece, direction, rotation, test, 1]
+                x = KICKS[piece, direction, rotation, test, 0]
+                y = KICKS[piece, direction, rotation, test, 1]
                 slot = _PASSED + (test - 1) * _SLOT
                 target = load_rows(room, _VALID + turned * _SLOT + y)
                 passed = failed & (target >> x if x >= 0 else target << -x)
                 failed = failed ^ passed
                 store_rows(room, slot, passed << x if x >= 0 else passed >> -x)
             for test in range(1, 5):
-                y = engine.KICKS[piece, direction, rotation, test, 1]
+                y = KICKS[piece, direction, rotation, test, 1]
                 reached |= load_rows(room, _PASSED + (test - 1) * _SLOT - y)
         store_rows(room, _REACHED + turned * _SLOT, reached)
         gained = gained or any_bit(missing & reached)
@@ -183,15 +184,15 @@ def _kick(piece: int, room: Room) -> bool:
 @compiled
 def find_resting_places(game: Game, resting: Words, room: Room) -> None:
     """Write where the current piece can come to rest; nowhere, if the game is over."""
-    if game[engine.RUNNING] == 0:
+    if game[layout.RUNNING] == 0:
         resting[:] = 0
         return
-    piece = game[engine.PIECE]
-    spawn_row = SPAWN_Y[piece] + engine.ROW_0
+    piece = game[layout.PIECE]
+    spawn_row = SPAWN_Y[piece] + layout.ROW_0
     # In the free rows above the stack a piece can be turned and moved at will. So if the spawn box lies in them, all
     # positions down to the lowest box row that lies in them can be taken as reached: from those above it, no turn needs
     # a kick to another row.
-    free_rows = engine.ROW_0 + NUM_ROWS - game[engine.MAX_HEIGHT] - 3
+    free_rows = layout.ROW_0 + NUM_ROWS - game[layout.MAX_HEIGHT] - 3
     if free_rows <= spawn_row:
         free_rows = 0
     store_rows(room, _FREE, without(first_rows(NUM_LANES), load_rows(game, 0)))
@@ -200,21 +201,21 @@ def find_resting_places(game: Game, resting: Words, room: Room) -> None:
         store_rows(room, _VALID + rotation * _SLOT, valid)
         store_rows(room, _REACHED + rotation * _SLOT, valid & first_rows(free_rows))
     if free_rows == 0:
-        store_rows(room, _REACHED, single_bit(spawn_row, SPAWN_X[piece] + engine.WALL))
+        store_rows(room, _REACHED, single_bit(spawn_row, SPAWN_X[piece] + layout.WALL))
     while _flood(room) and _kick(piece, room):
         pass
     for rotation in range(NUM_ROTATIONS):
         offset = rotation * _SLOT
         rests = without(load_rows(room, _REACHED + offset), load_rows(room, _VALID + offset + 1))
         store_rows(room, _PASSED, rests)
-        visible = load_rows(room, _PASSED + engine.ROW_0 - TOPS[piece, rotation])
-        store_rows(resting, rotation * _ROTATION_WORDS, visible >> (engine.WALL - LEFTS[piece, rotation]))
+        visible = load_rows(room, _PASSED + layout.ROW_0 - TOPS[piece, rotation])
+        store_rows(resting, rotation * _ROTATION_WORDS, visible >> (layout.WALL - LEFTS[piece, rotation]))
 
 
 @compiled
 def write_mask(game: Game, resting: Words, mask: NDArray[np.bool_]) -> None:
     """Mark the resting places, one of those that cover the same cells; everything, if there is none."""
-    piece = game[engine.PIECE]
+    piece = game[layout.PIECE]
     twice = -1 if _SYMMETRIC[piece] else 0
     others = 0 if piece == O else -1
     found = 0
@@ -249,22 +250,22 @@ def _rests(resting: Words, y: int, x: int, rotation: int) -> bool:
 def place(game: Game, resting: Words, action: int) -> None:
     """Put the current piece to rest where an action says or, if it cannot come there, drop it from above."""
     engine.begin_step(game)
-    piece = game[engine.PIECE]
+    piece = game[layout.PIECE]
     y, rest = divmod(action, _ROW_ACTIONS)
     x, rotation = divmod(rest, NUM_ROTATIONS)
     if _rests(resting, y, x, rotation):
-        game[engine.INVALID] = 0
-        game[engine.ROTATION] = rotation
-        game[engine.X] = x - LEFTS[piece, rotation]
-        game[engine.Y] = y - TOPS[piece, rotation]
+        game[layout.INVALID] = 0
+        game[layout.ROTATION] = rotation
+        game[layout.X] = x - LEFTS[piece, rotation]
+        game[layout.Y] = y - TOPS[piece, rotation]
     else:
-        game[engine.INVALID] = 1
+        game[layout.INVALID] = 1
         x = min(x, NUM_COLUMNS - WIDTHS[piece, rotation]) - LEFTS[piece, rotation]
         y = SPAWN_Y[piece]
-        if not engine.fits(game, engine.SHAPES[piece, rotation], x, y):
+        if not fits(game, SHAPES[piece, rotation], x, y):
             rotation = 0
             x = SPAWN_X[piece]
-        game[engine.ROTATION] = rotation
-        game[engine.X] = x
-        game[engine.Y] = engine.landing_row(game, engine.SHAPES[piece, rotation], x, y)
+        game[layout.ROTATION] = rotation
+        game[layout.X] = x
+        game[layout.Y] = landing_row(game, SHAPES[piece, rotation], x, y)
     engine.lock(game)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from tetris_gym import engine
+from tetris_gym import layout
 from tetris_gym.batch import GameBatch, Indices
 from tetris_gym.env import Snapshot, TetrisEnv
 from tetris_gym.infos import idle_info, info_rows, read_info, update_idle_info
@@ -97,9 +97,9 @@ class TetrisVecEnv(VecEnv):
     def _step_infos(self, changed: Indices) -> list[dict[str, Any]]:
         """The infos of a step; something has happened in some games."""
         games, idle_infos = self._batch.games, self._idle_infos
-        placed = games[changed, engine.PIECE_PLACED] != 0
+        placed = games[changed, layout.PIECE_PLACED] != 0
         scored, locked = changed[~placed], changed[placed]
-        for i, score in zip(scored.tolist(), games[scored, engine.SCORE].tolist(), strict=True):
+        for i, score in zip(scored.tolist(), games[scored, layout.SCORE].tolist(), strict=True):
             idle_infos[i]["score"] = score
         locks = list(zip(locked.tolist(), info_rows(games, locked), strict=True))
         for i, row in locks:
@@ -115,7 +115,7 @@ class TetrisVecEnv(VecEnv):
     def _add_masks(self, infos: list[dict[str, Any]], chosen: Indices) -> None:
         batch = self._batch
         if not batch.direct:
-            invalid = (batch.games[chosen, engine.INVALID] == 1).tolist()
+            invalid = (batch.games[chosen, layout.INVALID] == 1).tolist()
             for info, mask, invalid_action in zip(infos, batch.masks[chosen], invalid, strict=True):
                 info["action_mask"] = mask
                 info["invalid_action"] = invalid_action
@@ -130,7 +130,7 @@ class TetrisVecEnv(VecEnv):
             batch.terminated[done].tolist(),
             batch.observations_of(done),
             self._returns[done].tolist(),
-            batch.games[done, engine.STEPS].tolist(),
+            batch.games[done, layout.STEPS].tolist(),
             strict=True,
         )
         for i, terminated, observation, episode_return, length in ends:

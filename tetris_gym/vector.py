@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from tetris_gym import engine
+from tetris_gym import layout
 from tetris_gym.batch import GameBatch
 from tetris_gym.env import Snapshot, TetrisEnv
 from tetris_gym.infos import read_info_arrays
@@ -137,7 +137,7 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         """
         :param difficulty: the difficulty of all coming episodes, 0 to 10
         """
-        self._batch.games[:, engine.DIFFICULTY] = whole_number(difficulty, "difficulty", 0, MAX_DIFFICULTY)
+        self._batch.games[:, layout.DIFFICULTY] = whole_number(difficulty, "difficulty", 0, MAX_DIFFICULTY)
 
     def get_state(self) -> tuple[list[Snapshot], NDArray[np.bool_]]:
         """
@@ -211,7 +211,7 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         arrays = read_info_arrays(self._batch.games)
         if not self._batch.direct:
             arrays["action_mask"] = self._batch.masks
-            arrays["invalid_action"] = self._batch.games[:, engine.INVALID] == 1
+            arrays["invalid_action"] = self._batch.games[:, layout.INVALID] == 1
         marks = np.empty((len(arrays), self.num_envs), dtype=np.bool_)
         marks[:] = present
         infos: dict[str, Any] = {}

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_gym import engine
-from tetris_gym.engine import Game
+from tetris_gym import layout
 from tetris_gym.kernels import describe_game, observe_dict
+from tetris_gym.layout import Game
 from tetris_gym.observations import NUM_CELLS, PREVIEW_SIZE
 from tetris_gym.pieces import NO_PIECE, NUM_COLUMNS, NUM_ROWS
 from tetris_gym.rendering import Scene, TetrisRenderer
@@ -23,25 +23,25 @@ def read_scene(game: Game) -> Scene:
     :param game: a game's row
     :return: what a picture of it shows
     """
-    piece = int(game[engine.PIECE])
-    hold = int(game[engine.HOLD])
+    piece = int(game[layout.PIECE])
+    hold = int(game[layout.HOLD])
     coming = np.empty(PREVIEW_SIZE, dtype=np.int64)
     cells = np.empty((2, 4, 2), dtype=np.int64)
     describe_game(game, coming, cells)
     falling, ghost = (tuple((row, column) for row, column in four) for four in cells.tolist())
     return Scene(
-        field=engine.read_field(game),
+        field=layout.read_field(game),
         piece=None if piece == NO_PIECE else piece,
         piece_cells=() if piece == NO_PIECE else falling,
         ghost_cells=() if piece == NO_PIECE else ghost,
         preview=tuple(coming.tolist()),
         hold=None if hold == NO_PIECE else hold,
-        can_hold=not game[engine.HOLD_USED],
-        score=int(game[engine.SCORE]),
-        lines=int(game[engine.TOTAL_LINES]),
-        level=int(game[engine.LEVEL]),
-        pieces=int(game[engine.PIECES_PLACED]),
-        game_over=bool(game[engine.GAME_OVER]),
+        can_hold=not game[layout.HOLD_USED],
+        score=int(game[layout.SCORE]),
+        lines=int(game[layout.TOTAL_LINES]),
+        level=int(game[layout.LEVEL]),
+        pieces=int(game[layout.PIECES_PLACED]),
+        game_over=bool(game[layout.GAME_OVER]),
     )
 
 

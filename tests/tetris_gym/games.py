@@ -11,7 +11,7 @@ import numpy as np
 
 import tetris_gym  # noqa: F401  (registers the environments)
 from tests.tetris_gym.reference import HEIGHT, HIDDEN, WIDTH, Board, O, Pose, ReferenceTetris, covered, spawn_pose
-from tetris_gym import engine
+from tetris_gym import engine, layout
 
 ENV_IDS = {"direct": "TetrisDirect-v0", "placement": "TetrisPlacement-v0"}
 NEVER = 10**6  #: a gravity interval
@@ -154,16 +154,16 @@ class EnvGame(Game):
 
     @property
     def pose(self) -> Pose:
-        return tuple(int(self.state[column]) for column in (engine.ROTATION, engine.Y, engine.X))
+        return tuple(int(self.state[column]) for column in (layout.ROTATION, layout.Y, layout.X))
 
     @property
     def pieces(self) -> tuple[int | None, int | None, int | None]:
-        pieces = (int(self.state[column]) for column in (engine.PIECE, engine.NEXT, engine.HOLD))
+        pieces = (int(self.state[column]) for column in (layout.PIECE, layout.NEXT, layout.HOLD))
         return tuple(None if piece < 0 else piece for piece in pieces)
 
     @property
     def stack(self) -> list[str]:
-        return texts(engine.read_field(self.state))
+        return texts(layout.read_field(self.state))
 
 
 def place(game: ReferenceTetris, position: Position) -> None:
@@ -183,15 +183,15 @@ def copy_into(env: gym.Env, game: ReferenceTetris) -> None:
     snapshot = env.unwrapped.get_state()
     state = snapshot.game
     engine.write_field(state, np.array(game.board.rows, dtype=np.uint8))
-    state[engine.PIECE], state[engine.NEXT] = game.current, game.next
-    state[engine.HOLD] = -1 if game.hold is None else game.hold
-    state[[engine.ROTATION, engine.Y, engine.X]] = game.pose
-    state[engine.HOLD_USED] = game.hold_used
-    state[engine.BAG] = sum(piece << 4 * i for i, piece in enumerate(game.bag))
-    state[engine.BAG_LEFT] = len(game.bag)
-    state[engine.RANDOM] = np.uint64(game.random.state).astype(np.int64)
-    state[engine.STEPS] = game.steps
-    state[engine.GRAVITY_LEFT] = game.gravity_interval - game.steps % game.gravity_interval
-    state[engine.TOTAL_LINES], state[engine.LEVEL] = game.total_lines, game.level
-    state[engine.PIECES_PLACED], state[engine.SCORE] = game.pieces_placed, game.score
+    state[layout.PIECE], state[layout.NEXT] = game.current, game.next
+    state[layout.HOLD] = -1 if game.hold is None else game.hold
+    state[[layout.ROTATION, layout.Y, layout.X]] = game.pose
+    state[layout.HOLD_USED] = game.hold_used
+    state[layout.BAG] = sum(piece << 4 * i for i, piece in enumerate(game.bag))
+    state[layout.BAG_LEFT] = len(game.bag)
+    state[layout.RANDOM] = np.uint64(game.random.state).astype(np.int64)
+    state[layout.STEPS] = game.steps
+    state[layout.GRAVITY_LEFT] = game.gravity_interval - game.steps % game.gravity_interval
+    state[layout.TOTAL_LINES], state[layout.LEVEL] = game.total_lines, game.level
+    state[layout.PIECES_PLACED], state[layout.SCORE] = game.pieces_placed, game.score
     env.unwrapped.set_state(snapshot)

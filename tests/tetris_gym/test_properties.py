@@ -22,7 +22,7 @@ from tests.tetris_gym.reference import (
     covered,
     spawn_pose,
 )
-from tetris_gym import TetrisEnv, engine
+from tetris_gym import TetrisEnv, layout
 
 settings.register_profile("tetris", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("tetris")
@@ -39,15 +39,15 @@ stacks = st.lists(st.one_of(row, st.sampled_from([2**WIDTH - 1 - 2**gap for gap 
 
 def cells(state: np.ndarray) -> np.ndarray:
     """The stack as zeros and ones, hidden rows first: shape (24, 10)."""
-    return (engine.read_field(state) > 0).astype(int)
+    return (layout.read_field(state) > 0).astype(int)
 
 
 def piece_cells(state: np.ndarray) -> list[tuple[int, int]]:
     """Row and column (of the 24 x 10 field) of each cell of the falling piece; none after a lock-out."""
-    if state[engine.PIECE] < 0:
+    if state[layout.PIECE] < 0:
         return []
-    shape = CELLS[int(state[engine.PIECE])][int(state[engine.ROTATION])]
-    return [(int(state[engine.Y]) + y + HIDDEN, int(state[engine.X]) + x) for y, x in shape]
+    shape = CELLS[int(state[layout.PIECE])][int(state[layout.ROTATION])]
+    return [(int(state[layout.Y]) + y + HIDDEN, int(state[layout.X]) + x) for y, x in shape]
 
 
 def statistics(field: np.ndarray) -> dict[str, int]:
@@ -69,7 +69,7 @@ def assert_valid(env: TetrisEnv, observation: np.ndarray, terminated: bool, info
     falling = piece_cells(state)
     assert env.observation_space.contains(observation)
     assert not field.all(axis=1).any(), "a full row has not been cleared"
-    assert engine.read_field(state).max() <= 8
+    assert layout.read_field(state).max() <= 8
     assert all(0 <= y < HIDDEN + HEIGHT and 0 <= x < WIDTH for y, x in falling)
     overlaps = any(field[y, x] for y, x in falling)
     lock_out = field[:HIDDEN].any()
@@ -81,7 +81,7 @@ def assert_valid(env: TetrisEnv, observation: np.ndarray, terminated: bool, info
     assert np.array_equal(observation[:200], shown[HIDDEN:].ravel())
     assert {key: info[key] for key in statistics(field)} == statistics(field)
     assert info["level"] == info["total_lines"] // 10
-    assert 0 <= state[engine.BAG_LEFT] <= 6
+    assert 0 <= state[layout.BAG_LEFT] <= 6
 
 
 @given(modes, seeds, difficulties, st.data())
@@ -166,7 +166,7 @@ def test_the_direct_mask_marks_exactly_what_changes_the_game(stack, piece, actio
     if (game := game_on(stack, piece, "direct")) is None:
         return
     env, _ = game
-    clocks = [engine.STEPS, engine.GRAVITY_LEFT]
+    clocks = [layout.STEPS, layout.GRAVITY_LEFT]
     for action in actions[:12]:
         mask = env.action_masks()
         state = env.get_state()
@@ -175,7 +175,7 @@ def test_the_direct_mask_marks_exactly_what_changes_the_game(stack, piece, actio
             env.step(tried)
             before, after = (np.delete(snapshot.game, clocks) for snapshot in (state, env.get_state()))
             if tried != NO_OP:
-                outcome = slice(engine.AGGREGATE_HEIGHT_CHANGE - len(clocks), engine.PIECE_PLACED + 1 - len(clocks))
+                outcome = slice(layout.AGGREGATE_HEIGHT_CHANGE - len(clocks), layout.PIECE_PLACED + 1 - len(clocks))
                 before[outcome] = after[outcome]
                 assert mask[tried] == (not np.array_equal(before, after)), f"action {tried}"
         assert mask[NO_OP]
@@ -220,10 +220,10 @@ def test_a_hold_is_possible_once_a_piece(seed, difficulty):
     env = gym.make("TetrisDirect-v0", difficulty=difficulty, gravity_interval=NEVER).unwrapped
     env.reset(seed=seed)
     for _ in range(4):
-        first = env.get_state().game[[engine.PIECE, engine.HOLD]].tolist()
+        first = env.get_state().game[[layout.PIECE, layout.HOLD]].tolist()
         env.step(HOLD)
-        second = env.get_state().game[[engine.PIECE, engine.HOLD]].tolist()
+        second = env.get_state().game[[layout.PIECE, layout.HOLD]].tolist()
         assert second[1] == first[0]
         env.step(HOLD)
-        assert env.get_state().game[[engine.PIECE, engine.HOLD]].tolist() == second
+        assert env.get_state().game[[layout.PIECE, layout.HOLD]].tolist() == second
         env.step(HARD_DROP)
