@@ -11,7 +11,7 @@ import base64
 import io
 import math
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum
 from importlib import import_module
@@ -201,6 +201,7 @@ _SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary
 _ENCODERS: list[tuple[Callable[[Any], Any], str, Callable[[Any, str], Any]]] = [
     (lambda v: type(v) is tuple, ":tuple:", _parts),
     (lambda v: type(v) is dict, ":dict:", _pairs),
+    (lambda v: type(v) is OrderedDict, ":ordered:", _pairs),
     (lambda v: type(v) is set, ":set:", _parts),
     (lambda v: type(v) is frozenset, ":frozenset:", _parts),
     (lambda v: type(v) is deque, ":deque:", lambda v, place: [_parts(v, place), v.maxlen]),
@@ -315,6 +316,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     ":float:": float,
     ":tuple:": lambda content: tuple(decode(content)),
     ":dict:": lambda content: {decode(key): decode(part) for key, part in content},
+    ":ordered:": lambda content: OrderedDict((decode(key), decode(part)) for key, part in content),
     ":set:": lambda content: set(decode(content)),
     ":frozenset:": lambda content: frozenset(decode(content)),
     ":deque:": lambda content: deque(decode(content[0]), maxlen=content[1]),

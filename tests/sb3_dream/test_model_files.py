@@ -133,6 +133,8 @@ def test_other_values_come_back() -> None:
     assert type(place) is Place and place.where.tolist() == [0, 1, 2]
     rate = back(linear_schedule(3e-4))
     assert type(rate).__name__ == "SimpleLinearSchedule" and rate(0.3) == linear_schedule(3e-4)(0.3)
+    ordered = back(OrderedDict(b=1, a=2))
+    assert type(ordered) is OrderedDict and list(ordered) == ["b", "a"]
     assert back({":tuple:": 1}) == {":tuple:": 1}
     assert back([CompactWorldModel, th.optim.AdamW]) == [CompactWorldModel, th.optim.AdamW]
 

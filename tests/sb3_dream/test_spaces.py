@@ -39,10 +39,6 @@ def batch(space: spaces.Space, leading: tuple[int, ...]) -> Any:
         (spaces.Discrete(4, start=-2), (Segment("onehot", 0, 4),)),
         (spaces.MultiDiscrete([2, 3]), (Segment("onehot", 0, 2), Segment("onehot", 2, 3))),
         (spaces.MultiDiscrete([2, 3], start=[1, -1]), (Segment("onehot", 0, 2), Segment("onehot", 2, 3))),
-        (
-            spaces.MultiDiscrete([[2, 3], [4, 2]]),
-            tuple(Segment("onehot", *s) for s in ((0, 2), (2, 3), (5, 4), (9, 2))),
-        ),
     ],
 )
 @pytest.mark.parametrize("leading", [(7,), (2, 3)])
@@ -171,6 +167,20 @@ def test_observations_that_are_not_supported(space: spaces.Space) -> None:
         ObservationSpec(space)
 
 
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.MultiDiscrete([[2, 3], [4, 2]]), "has 2 dimensions, but a MultiDiscrete must have one"),
+        (spaces.Box(0, 1, (0,)), "is empty"),
+        (spaces.Dict(), "is empty"),
+        (spaces.Dict(a=spaces.Box(0, 1, (2, 0))), "observation space 'a' .*is empty"),
+    ],
+)
+def test_observations_without_a_form(space: spaces.Space, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ObservationSpec(space)
+
+
 def test_an_image_may_not_take_the_vectors_name() -> None:
     with pytest.raises(ValueError, match="'vector'"):
         ObservationSpec(spaces.Dict({"vector": IMAGE_SPACE, "speed": spaces.Box(-1.0, 1.0, (2,), np.float32)}))
@@ -206,3 +216,9 @@ def test_actions(space: spaces.Space, choices: tuple[int, ...], size: int) -> No
 def test_actions_that_are_not_supported() -> None:
     with pytest.raises(ValueError, match="unsupported action space"):
         ActionSpec(spaces.Dict({"a": spaces.Discrete(2)}))
+    with pytest.raises(ValueError, match="must have one"):
+        ActionSpec(spaces.MultiDiscrete([[2, 3], [4, 2]]))
+    with pytest.raises(ValueError, match="must have one dimension"):
+        ActionSpec(spaces.MultiBinary([2, 3]))
+    with pytest.raises(ValueError, match="is empty"):
+        ActionSpec(spaces.Box(0, 1, (0,)))
