@@ -19,6 +19,7 @@ from sb3_dream.arguments import check_hyperparameters, resolve_environment
 from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience
 from sb3_dream.config_values import as_settings
 from sb3_dream.diagnostics_callback import with_model_error
+from sb3_dream.dreams import Dreams
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
 from sb3_dream.imagination import imagine
 from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
@@ -61,7 +62,10 @@ class DREAM(ResumableAlgorithm):
         model that knows nothing yet collapses onto the model's errors
     :param policy_delay: updates of the world model for each of the actor and the critic
     :param imagination_horizon: steps of an imagined rollout
-    :param imagination_starts: rollouts an update of the actor and the critic, from states drawn out of replayed ones
+    :param imagination_starts: rollouts an update of the actor and the critic
+    :param dream_length: steps for which a dream goes on from one update to the next before another takes its place; at
+        most ``imagination_horizon`` for rollouts that all begin anew, as Dreamer's do
+    :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
     :param gamma: discount factor
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
@@ -117,6 +121,8 @@ class DREAM(ResumableAlgorithm):
         policy_delay: int = 4,
         imagination_horizon: int = 15,
         imagination_starts: int = 256,
+        dream_length: int = 15,
+        initial_fraction: float = 0.0,
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
         ent_coef: float = 0.01,
@@ -173,6 +179,7 @@ class DREAM(ResumableAlgorithm):
         self.reward_fraction, self.reward_batch_size = reward_fraction, reward_batch_size
         self.model_warmup, self.policy_delay = model_warmup, policy_delay
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
+        self.dream_length, self.initial_fraction = dream_length, initial_fraction
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
         self.n_epochs, self.n_minibatches, self.clip_range = n_epochs, n_minibatches, clip_range
         self.actor_gradient, self.normalize_advantage = actor_gradient, normalize_advantage
@@ -213,6 +220,7 @@ class DREAM(ResumableAlgorithm):
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         self._convert_train_freq()
+        self._dreams = Dreams(self.imagination_starts, self.dream_length)
 
     def _make_replay_buffer(self, buffer_size: int | None = None, n_envs: int | None = None) -> SequenceReplayBuffer:
         assert self.replay_buffer_class is not None
@@ -359,7 +367,7 @@ class DREAM(ResumableAlgorithm):
         observed = self._train_world_model(sequences)
         self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
         if self._n_updates > self.model_warmup and self._n_updates % self.policy_delay == 0:
-            self._train_actor_critic(draw_starts(sequences, observed, self.imagination_starts))
+            self._train_actor_critic(self._dreams.join(self._beginnings(sequences, observed)))
         if self._n_updates % self.target_update_interval == 0:
             self.policy.actor_critic.update_slow_critic(self.tau)
 
@@ -374,6 +382,17 @@ class DREAM(ResumableAlgorithm):
         self._log({"world_model_loss": loss, **losses, **observed.metrics})
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
 
+    def _beginnings(self, sequences: Sequences, observed: Observed) -> list[State]:
+        """Where the dreams begin that have to be begun."""
+        missing = self._dreams.missing
+        firsts = int((th.rand(missing) < self.initial_fraction).sum()) if self.initial_fraction else 0
+        beginnings = []
+        if firsts:
+            samples = self.replay_buffer.sample_firsts(firsts, self._vec_normalize_env)
+            beginnings.append(self.policy.first_states(samples))
+            missing -= len(beginnings[0].memory)
+        return [*beginnings, draw_starts(sequences, observed, missing)]
+
     def _train_actor_critic(self, start: State) -> None:
         if not len(start.memory):  # the batch holds terminal states alone
             return
@@ -381,6 +400,7 @@ class DREAM(ResumableAlgorithm):
         through_model = self.actor_gradient == "dynamics"
         with frozen(policy.world_model), th.set_grad_enabled(through_model):
             rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
+            self._dreams.go_on(rollout)
             evaluated = evaluate(rollout, actor_critic, self.gamma, self.gae_lambda)
         imagined_return = evaluated.returns.detach().mean()
         require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())

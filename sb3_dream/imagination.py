@@ -19,6 +19,7 @@ class Rollout(NamedTuple):
     :param masks: (H, N, K) bool of allowed actions, or None
     :param rewards: (H, N) on arrival at the state after each action
     :param continues: (H, N) probability that the episode goes on from there
+    :param last: the states in which the rollouts end
     """
 
     features: th.Tensor
@@ -27,6 +28,7 @@ class Rollout(NamedTuple):
     masks: th.Tensor | None
     rewards: th.Tensor
     continues: th.Tensor
+    last: State
 
     def weights(self) -> th.Tensor:
         """(H, N) how probably each step is still part of the episode."""
@@ -64,6 +66,7 @@ def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, ho
         th.stack(masks) if masks else None,
         th.stack([outcome.reward for outcome in outcomes]),
         th.stack([outcome.continues for outcome in outcomes]),
+        state,
     )
 
 

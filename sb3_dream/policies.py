@@ -192,6 +192,15 @@ class DreamPolicy(BasePolicy):
             None if samples.masks is None else samples.masks.float(),
         )
 
+    def first_states(self, samples: SequenceSamples) -> State:
+        """
+        :param samples: sequences of one row, first observations of episodes
+        :return: the states of an agent that has seen nothing else
+        """
+        observation = self.encode_sequences(samples).observation
+        memory = self.world_model.initial_memory(len(samples.valid))
+        return self.world_model.perceive(memory, {name: part[:, 0] for name, part in observation.items()})
+
     def act(
         self,
         observation: PyTorchObs,

@@ -362,6 +362,25 @@ class SequenceReplayBuffer(ReplayBuffer):
         begins = np.maximum(np.minimum(begins, ends - length), starts)
         return self._read(rings, begins, np.minimum(ends - begins, length), length, env)
 
+    def sample_firsts(self, count: int, env: VecNormalize | None = None) -> SequenceSamples:
+        """
+        Draw first observations of episodes, each stored one with about the same probability.
+
+        :param count: how many
+        :param env: normalises observations and rewards
+        :return: sequences of one row; none if no stored row, out of eight times as many drawn, has its beginning stored
+        :raises ValueError: if the buffer is empty
+        """
+        self._require_rows()
+        rings, rows = self._rings.draw(self.rng, _CANDIDATES * count)
+        starts, ends = self._rings.bounds(rings, rows)
+        # a row is drawn the more often the longer its episode is
+        odds = self._rows.has_flag(self._rings.slots(rings, starts), FIRST) / (ends - starts)
+        if not odds.any():
+            count, odds = 0, np.ones_like(odds)
+        chosen = self.rng.choice(len(rows), size=count, p=odds / odds.sum())
+        return self._read(rings[chosen], starts[chosen], np.ones(count, dtype=np.int64), 1, env)
+
     def _read(
         self, rings: np.ndarray, begins: np.ndarray, counts: np.ndarray, length: int, env: VecNormalize | None
     ) -> SequenceSamples:

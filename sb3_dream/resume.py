@@ -26,6 +26,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_dream.dreams import Dreams
 from sb3_dream.env_snapshots import restore_snapshot, take_snapshot
 from sb3_dream.environments import require_finite_step, require_masks
 from sb3_dream.model_files import ModelPath
@@ -61,12 +62,14 @@ class Pause:
     :param training_stream: see :class:`~sb3_dream.random_streams.RandomStream`
     :param global_streams: see :func:`~sb3_dream.random_streams.global_state`
     :param normalizer: the moving statistics of ``VecNormalize``
+    :param dreams: see :meth:`~sb3_dream.dreams.Dreams.get_state`
     :param playing: where the agent was, or None if the environments have to be reset
     """
 
     training_stream: dict[str, np.ndarray]
     global_streams: dict[str, Any]
     normalizer: dict[str, Any]
+    dreams: dict[str, np.ndarray]
     playing: Playing | None
 
 
@@ -76,6 +79,7 @@ class ResumableAlgorithm(SavedAlgorithm):
     replay_buffer: SequenceReplayBuffer
     replay_buffer_class: type[SequenceReplayBuffer] | None
     _stream: RandomStream
+    _dreams: Dreams
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,7 +88,7 @@ class ResumableAlgorithm(SavedAlgorithm):
         self._pause: Pause | None = None  # of the file that this was loaded from
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_memory", "_mid_step", "_stream"]
+        return [*super()._excluded_save_params(), "_memory", "_mid_step", "_stream", "_dreams"]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -193,7 +197,7 @@ class ResumableAlgorithm(SavedAlgorithm):
         statistics = ("obs_rms", "ret_rms")
         known = {} if self._vec_normalize_env is None else vars(self._vec_normalize_env)
         normalizer = {name: known[name] for name in statistics if name in known}
-        return Pause(self._stream.get_state(), global_state(self.device), normalizer, playing)
+        return Pause(self._stream.get_state(), global_state(self.device), normalizer, self._dreams.get_state(), playing)
 
     def _go_on(self, pause: Pause) -> bool:
         """
@@ -214,6 +218,7 @@ class ResumableAlgorithm(SavedAlgorithm):
             if not resumed:
                 assert self._last_original_obs is not None
                 self._last_obs = normalizer.normalize_obs(self._last_original_obs)
+        self._dreams.set_state(pause.dreams, self.device)
         self._stream.set_state(pause.training_stream)
         set_global_state(pause.global_streams, self.device)
         return resumed

@@ -105,6 +105,7 @@ CASES = {
         lambda: vectorized(partial(SavedWalk, slip=0.3), 2),
         {"policy_kwargs": {**NETWORKS, "world_model": "rssm", "world_model_kwargs": RSSM}},
     ),
+    "dreams": Case(lambda: vectorized(partial(SavedWalk, slip=0.3), 2), {"dream_length": 100, "initial_fraction": 0.5}),
     "tetris": Case(tetris),
     "tetris apart": Case(tetris_apart),
 }

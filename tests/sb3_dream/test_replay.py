@@ -142,6 +142,24 @@ def test_a_window_begins_at_its_row_or_ends_with_the_episode() -> None:
     assert all(abs(starts[row] - n) < 5 * np.sqrt(n) for row, n in expected.items())
 
 
+def test_firsts_are_drawn_alike_whatever_the_length_of_their_episodes() -> None:
+    pair = Pair(1, 100)
+    for actions in (1, 4, 29):  # episodes begin at rows 0, 2 and 7
+        pair.add_trajectory(0, [0.0] * actions, terminated=True)
+    drawn = [pair.buffer.sample_firsts(10) for _ in range(300)]
+    starts = Counter(row for samples in drawn for row in samples.rows.start.tolist())
+    assert starts.keys() == {0, 2, 7}
+    assert all(600 < count < 1400 for count in starts.values())
+    assert all(samples.is_first.all() and samples.valid.all() for samples in drawn)
+
+
+def test_no_firsts_are_drawn_where_none_are_left() -> None:
+    pair = Pair(1, 20)
+    for _ in range(50):
+        pair.add([0.0], [""])
+    assert len(pair.buffer.sample_firsts(5).valid) == 0
+
+
 def test_reward_fraction_draws_the_rewarded_rows_and_only_those() -> None:
     pair = Pair(2, 1000)
     rng = np.random.default_rng(0)

@@ -1,0 +1,63 @@
+"""Dreams that go on from update to update."""
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_dream.dreams import Dreams
+from sb3_dream.imagination import Rollout
+from sb3_dream.world_models.base import State
+
+HORIZON = 5
+
+
+def states(first: int, count: int) -> State:
+    return State(th.arange(first, first + count).float()[:, None], th.zeros(count, 2))
+
+
+def rollout(start: State, ends: list[bool]) -> Rollout:
+    """Each dream's memory grows by 100; those of ``ends`` end in the last step."""
+    count = len(ends)
+    continues = th.ones(HORIZON, count)
+    continues[-1] = 1 - th.tensor(ends).float()
+    nothing = th.zeros(HORIZON, count)
+    last = State(start.memory + 100, start.percept)
+    return Rollout(th.zeros(HORIZON + 1, count, 1), nothing[..., None], nothing, None, nothing, continues, last)
+
+
+def test_dreams_that_go_on_come_first_and_the_others_are_replaced() -> None:
+    dreams = Dreams(3, 20)
+    assert dreams.missing == 3
+    start = dreams.join([states(0, 1), states(1, 2)])
+    assert start.memory.flatten().tolist() == [0, 1, 2]
+    dreams.go_on(rollout(start, [False, True, False]))
+    assert dreams.missing == 1
+    assert dreams.join([states(7, 1)]).memory.flatten().tolist() == [100, 102, 7]
+
+
+def test_dreams_are_given_up_before_they_grow_too_long() -> None:
+    dreams = Dreams(2, 2 * HORIZON + 1)
+    dreams.go_on(rollout(dreams.join([states(0, 2)]), [False, False]))
+    assert dreams.missing == 0
+    dreams.go_on(rollout(dreams.join([states(9, 0)]), [False, False]))
+    assert dreams.missing == 2  # a third rollout would make 15 steps, and 11 are allowed
+
+
+@pytest.mark.parametrize("length", [1, HORIZON])
+def test_rollouts_begin_anew_where_a_dream_is_no_longer_than_one(length: int) -> None:
+    dreams = Dreams(2, length)
+    dreams.go_on(rollout(dreams.join([states(0, 2)]), [False, False]))
+    assert dreams.missing == 2
+    assert dreams.join([states(5, 2)]).memory.flatten().tolist() == [5, 6]
+
+
+def test_state_is_complete() -> None:
+    dreams, copy = Dreams(3, 50), Dreams(3, 50)
+    copy.set_state(dreams.get_state(), th.device("cpu"))
+    assert copy.missing == 3 and copy.state is None
+    dreams.go_on(rollout(dreams.join([states(0, 3)]), [False, True, False]))
+    copy.set_state(dreams.get_state(), th.device("cpu"))
+    assert copy.missing == 1
+    assert np.array_equal(copy.age, dreams.age)
+    assert copy.state is not None and dreams.state is not None
+    assert all(th.equal(a, b) for a, b in zip(copy.state, dreams.state, strict=True))
