@@ -52,3 +52,38 @@ class RunningMoments(nn.Module):
         :return: (..., size) in standard deviations from the mean, at most 10
         """
         return ((x - self.mean) / self.std).clamp(-10.0, 10.0)
+
+
+class Scalar(nn.Module):
+    """A number predicted with a squared loss, in units of the running size of the targets.
+
+    Takes the place of :class:`~sb3_dream.nn.distributions.TwoHot`. Where targets are sums over the parts of what is
+    seen, this learns them from fewer examples than classes do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets = RunningMoments(1)
+
+    def update(self, target: th.Tensor, weight: th.Tensor) -> None:
+        """
+        :param target: (N,)
+        :param weight: (N,) 1 for those that count
+        """
+        if weight.any():
+            self.targets.update(target[:, None], weight)
+
+    def decode(self, outputs: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: (..., 1)
+        :return: (...)
+        """
+        return outputs[..., 0] * self.targets.rms
+
+    def loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: (..., 1)
+        :param target: (...)
+        :return: (...)
+        """
+        return 0.5 * (outputs[..., 0] - target / self.targets.rms) ** 2

@@ -16,12 +16,13 @@ from torch import nn
 
 from sb3_dream.nn.distributions import TwoHot
 from sb3_dream.nn.grid import GridNet, Layout
+from sb3_dream.nn.moments import Scalar
 from sb3_dream.world_models.base import Outcome, masked_mean
 
 
 class OutcomeLogits(NamedTuple):
     """
-    :param amount: (N, 2, bins) of the reward, if the episode ends and if it does not
+    :param amount: (N, 2, bins) of how much the reward is, if the episode ends and if it does not
     :param rewarded: (N, 2) of there being a reward, likewise
     :param continues: (N,) of the episode going on
     """
@@ -36,13 +37,13 @@ class OutcomeHead(nn.Module):
     :param layout: what the input holds
     :param width: features of a column
     :param depth: residual blocks
-    :param bins: of the two-hot amount
+    :param bins: of a two-hot amount; 1 for a plain number with a squared loss
     """
 
     def __init__(self, layout: Layout, width: int, depth: int, bins: int) -> None:
         super().__init__()
         self.net = GridNet(layout, width, depth)
-        self.bins = TwoHot(bins)
+        self.bins = TwoHot(bins) if bins > 1 else Scalar()
         self.amount = nn.Linear(width, 2 * bins)
         self.flags = nn.Linear(width, 3)
         nn.init.zeros_(self.amount.weight)
@@ -71,6 +72,8 @@ class OutcomeHead(nn.Module):
         :param valid: (N,) 1 for rows that count
         """
         rewarded = th.where(terminated > 0, logits.rewarded[:, 0], logits.rewarded[:, 1])
+        if isinstance(self.bins, Scalar):
+            self.bins.update(reward, valid * (reward != 0))
         return {
             "reward": self.amount_loss(logits, reward, terminated, valid),
             "rewarded": masked_mean(_binary(rewarded, (reward != 0).float()), valid),

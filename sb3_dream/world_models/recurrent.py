@@ -35,7 +35,7 @@ class RecurrentWorldModel(WorldModel):
     :param depth: residual blocks in the predictor; the encoder and the outcome network have half as many
     :param memory: recurrent units a column
     :param cell: ``"gru"`` or ``"lstm"``
-    :param reward_bins: bins of the two-hot reward head
+    :param reward_bins: bins of a two-hot reward head; 1 for a plain number with a squared loss
     :param clock: tell the networks the step's number in the episode modulo 2, 3, .. 8. Much that is hidden in games
         happens at every k-th step; a recurrent network learns to count to k late, if ever
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
@@ -53,7 +53,7 @@ class RecurrentWorldModel(WorldModel):
         depth: int = 4,
         memory: int = 32,
         cell: Literal["gru", "lstm"] = "gru",
-        reward_bins: int = 63,
+        reward_bins: int = 1,
         clock: bool = True,
         temperature: float = 1.0,
     ) -> None:
