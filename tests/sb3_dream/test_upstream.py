@@ -307,22 +307,6 @@ def test_identities_train(kind: str) -> None:
     assert all(th.isfinite(value).all() for value in parameters(model).values())
 
 
-def test_learns_to_say_what_it_sees() -> None:
-    model = DREAM(
-        IdentityEnv(3, ep_length=20),
-        policy_kwargs={"world_model_kwargs": {"width": 16, "depth": 2}, "actor_critic_kwargs": {"net_arch": [16]}},
-        learning_starts=100,
-        model_warmup=50,
-        train_ratio=64,
-        gamma=0.5,
-        seed=0,
-        device="cpu",
-    )
-    model.learn(400)
-    mean, _ = evaluate_policy(model, DummyVecEnv([lambda: Monitor(IdentityEnv(3, ep_length=20))]), 3, warn=False)
-    assert float(mean) >= 18, "of 20"
-
-
 def test_an_environment_by_its_id_and_a_wrapped_one() -> None:
     for env in ("CartPole-v1", gym.make("CartPole-v1"), Monitor(gym.make("CartPole-v1"))):
         model = tiny(env).learn(20)
