@@ -11,10 +11,10 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from tetris_gym import kernels, layout, placements
-from tetris_gym.env import Snapshot, TetrisEnv
+from tetris_gym.env import Snapshot, TetrisEnv, require_snapshot
 from tetris_gym.outcome import read_outcome
-from tetris_gym.rewards import CUSTOM
-from tetris_gym.settings import Settings, whole_number
+from tetris_gym.rewards import CUSTOM, evaluate
+from tetris_gym.settings import MAX_INTEGER, Settings, whole_number
 from tetris_gym.views import new_painter, observe_dicts, observe_picture
 
 Indices = NDArray[np.int64]
@@ -31,7 +31,7 @@ class GameBatch:
 
     def __init__(self, num_envs: int, settings: Settings, max_episode_steps: int) -> None:
         self.num_envs = whole_number(num_envs, "num_envs", 1)
-        self.max_episode_steps = whole_number(max_episode_steps, "max_episode_steps", 1)
+        self.max_episode_steps = whole_number(max_episode_steps, "max_episode_steps", 1, MAX_INTEGER)
         self.settings = settings
         self.direct = settings.action_mode == "direct"
         self.games = layout.new_games(self.num_envs, settings.difficulty, settings.gravity_interval)
@@ -136,7 +136,10 @@ class GameBatch:
     def action_masks(self) -> NDArray[np.bool_]:
         """
         :return: see :meth:`TetrisEnv.action_masks`, shape (num_envs, actions)
+        :raises ResetNeeded: if a game has not begun
         """
+        if (self.games[:, (layout.RUNNING, layout.GAME_OVER)] == 0).all(axis=1).any():
+            raise ResetNeeded("Call reset() before action_masks().")
         if not self.direct:
             return self.masks.copy()
         masks = np.empty((self.num_envs, self.settings.num_actions), dtype=np.bool_)
@@ -158,16 +161,42 @@ class GameBatch:
         """
         return [self.env(i).get_state() for i in range(self.num_envs)]
 
-    def set_state(self, states: Sequence[Snapshot]) -> None:
+    def set_state(self, state: Any, dtype: type[np.generic]) -> NDArray[Any]:
         """
-        :param states: a snapshot for each game
+        :param state: a pair: a snapshot for each game, and an array with a number for each, shape (num_envs,)
+        :param dtype: of the numbers
+        :return: a copy of the numbers, which are for the caller to restore
+        :raises TypeError: if it is something else
         :raises ValueError: if they are too few or too many
         """
-        if len(states) != self.num_envs:
-            raise ValueError(f"set_state() expects {self.num_envs} snapshots, got {len(states)}.")
-        for i, state in enumerate(states):
-            self.env(i).set_state(state)
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise TypeError(f"set_state() expects what get_state() returned, got {type(state).__name__}.")
+        snapshots, numbers = state
+        if not isinstance(numbers, np.ndarray) or numbers.dtype != dtype:
+            raise TypeError(f"set_state() expects an array of {np.dtype(dtype)} beside the snapshots, got {numbers!r}.")
+        if len(snapshots) != self.num_envs or numbers.shape != (self.num_envs,):
+            raise ValueError(
+                f"set_state() expects {self.num_envs} snapshots and numbers, "
+                f"got {len(snapshots)} and an array of shape {numbers.shape}."
+            )
+        for snapshot in snapshots:
+            require_snapshot(snapshot)
+        for i, snapshot in enumerate(snapshots):
+            self.env(i).set_state(snapshot)
         self.refresh()
+        return numbers.copy()
+
+    def set_attr(self, i: int, name: str, value: Any) -> None:
+        """
+        :param i: number of a game
+        :param name: an attribute of :class:`TetrisEnv` that can be set
+        :param value: its new value
+        :raises AttributeError: if there is none of that name
+        """
+        env = self.env(i)
+        if not hasattr(env, name):
+            raise AttributeError(f"TetrisEnv has no attribute {name!r} to set.")
+        setattr(env, name, value)
 
     def refresh(self) -> None:
         """Find out anew what depends on the games, after one of them was changed from outside."""
@@ -196,7 +225,7 @@ class GameBatch:
     def _reward_from_outcomes(self, skip: NDArray[np.bool_] | None) -> None:
         for i, game in enumerate(self.games.tolist()):
             if skip is None or not skip[i]:
-                self.rewards[i] = self.settings.reward_function(read_outcome(game))
+                self.rewards[i] = evaluate(self.settings.reward_function, read_outcome(game))
 
     def _as_actions(self, actions: Any) -> NDArray[np.int64]:
         array = np.asarray(actions)

@@ -13,7 +13,7 @@ from tetris_gym import kernels, layout, placements
 from tetris_gym.infos import INFO_COLUMNS, idle_info, read_info
 from tetris_gym.outcome import Outcome, read_outcome
 from tetris_gym.rendering import Scene, TetrisRenderer
-from tetris_gym.rewards import CUSTOM, RewardMode
+from tetris_gym.rewards import CUSTOM, RewardMode, evaluate
 from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, as_integer, whole_number
 from tetris_gym.views import new_painter, observe_dicts, observe_picture, read_scene
 
@@ -31,6 +31,15 @@ class Snapshot(NamedTuple):
 
     game: NDArray[np.int64]
     generator: dict[str, Any]
+
+
+def require_snapshot(state: Any) -> None:
+    """
+    :param state: what a user wants to go back to
+    :raises TypeError: if it is no snapshot
+    """
+    if not isinstance(state, Snapshot) or np.shape(state.game) != (layout.STATE_SIZE,):
+        raise TypeError(f"set_state() expects what get_state() returned, got {type(state).__name__}.")
 
 
 class TetrisEnv(gym.Env[Any, Any]):
@@ -197,7 +206,7 @@ class TetrisEnv(gym.Env[Any, Any]):
             self._refuse(flags, action)
         info = self._idle_info.copy() if flags == 0 else self._changed_info()
         if self._reward_code == CUSTOM:
-            reward = self._custom_reward()
+            reward = evaluate(self._settings.reward_function, self.outcome())
         if not self._flat_size:
             observation = self._observe()
         if self.render_mode == "human":
@@ -208,13 +217,10 @@ class TetrisEnv(gym.Env[Any, Any]):
         """
         :return: which actions would change something (direct) or are reachable (placement), shape (actions,);
             every one if the game is over or, in placement mode, nothing is reachable
+        :raises ResetNeeded: before the first reset
         """
-        masks = np.empty((1, self._settings.num_actions), dtype=np.bool_)
-        if self._direct:
-            kernels.mask_actions(self._games, masks)
-        else:
-            kernels.mask_placements(self._games, self._resting, _THIS, masks)
-        return masks[0]
+        self._require_game()
+        return self._masks()
 
     def render(self) -> Any:
         """
@@ -250,8 +256,7 @@ class TetrisEnv(gym.Env[Any, Any]):
         :param state: what :meth:`get_state` returned; it stays as it is and can be restored again
         :raises TypeError: if it is something else
         """
-        if not isinstance(state, Snapshot) or np.shape(state.game) != self._game.shape:
-            raise TypeError(f"set_state() expects what get_state() returned, got {type(state).__name__}.")
+        require_snapshot(state)
         self.np_random.bit_generator.state = state.generator
         self._game[:] = state.game
         self._changed_info()
@@ -278,8 +283,16 @@ class TetrisEnv(gym.Env[Any, Any]):
         self._idle_info = idle_info(info)
         return info if self._direct else self._with_mask(info)
 
+    def _masks(self) -> NDArray[np.bool_]:
+        masks = np.empty((1, self._settings.num_actions), dtype=np.bool_)
+        if self._direct:
+            kernels.mask_actions(self._games, masks)
+        else:
+            kernels.mask_placements(self._games, self._resting, _THIS, masks)
+        return masks[0]
+
     def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
-        info["action_mask"] = self.action_masks()
+        info["action_mask"] = self._masks()
         info["invalid_action"] = bool(self._game[layout.INVALID])
         return info
 
@@ -287,9 +300,6 @@ class TetrisEnv(gym.Env[Any, Any]):
         if self._painter is not None:
             return observe_picture(self._painter, self._game)
         return {key: values[0] for key, values in observe_dicts(self._games).items()}
-
-    def _custom_reward(self) -> float:
-        return float(self._settings.reward_function(self.outcome()))
 
     def _as_action(self, action: Any) -> int:
         try:

@@ -67,10 +67,22 @@ def parse_reward_mode(mode: RewardMode) -> tuple[int, RewardFunction]:
     :return: the mode as compiled code knows it, and the function
     :raises ValueError: if there is no such mode
     """
-    if mode == "standard":
-        return STANDARD, standard
-    if mode == "lines_only":
-        return LINES_ONLY, lines_only
+    if isinstance(mode, str) and mode in REWARD_NAMES:
+        return (STANDARD, standard) if mode == "standard" else (LINES_ONLY, lines_only)
     if callable(mode):
         return CUSTOM, mode
     raise ValueError(f"Unknown reward_mode {mode!r}: expected one of {REWARD_NAMES} or a callable f(outcome) -> float.")
+
+
+def evaluate(function: RewardFunction, outcome: Outcome) -> float:
+    """
+    :param function: a reward function, perhaps a user's
+    :param outcome: what a step did
+    :return: its reward
+    :raises TypeError: if the function returns no number
+    """
+    reward = function(outcome)
+    try:
+        return float(reward)
+    except (TypeError, ValueError):
+        raise TypeError(f"A reward function must return a number, got {reward!r}.") from None

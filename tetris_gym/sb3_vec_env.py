@@ -167,9 +167,7 @@ class TetrisVecEnv(VecEnv):
         """
         :param state: what :meth:`get_state` returned
         """
-        snapshots, returns = state
-        self._batch.set_state(snapshots)
-        self._returns[:] = returns
+        self._returns = self._batch.set_state(state, np.float64)
         self._take_over(self._batch.everyone)
 
     def env_method(
@@ -207,7 +205,7 @@ class TetrisVecEnv(VecEnv):
         :param indices: numbers of games; None for all
         """
         for i in self._get_indices(indices):
-            setattr(self._batch.env(i), attr_name, value)
+            self._batch.set_attr(i, attr_name, value)
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """

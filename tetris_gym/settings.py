@@ -21,6 +21,7 @@ ActionMode = Literal["direct", "placement"]
 ObsType = Literal["flat", "dict", "rgb"]
 
 MAX_DIFFICULTY: Final = 10
+MAX_INTEGER: Final = 2**63 - 1  #: of what compiled code counts
 
 
 def as_integer(value: Any) -> int:
@@ -55,7 +56,7 @@ def whole_number(value: Any, name: str, lowest: int, highest: int | None = None)
 
 
 def _one_of(value: Any, name: str, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"Unknown {name} {value!r}: expected one of {choices}.")
     return value
 
@@ -94,7 +95,7 @@ class Settings:
         self.flat_size = FLAT_SIZE if pad_to is None else whole_number(pad_to, "pad_to", FLAT_SIZE)
         self.difficulty = whole_number(difficulty, "difficulty", 0, MAX_DIFFICULTY)
         self.gravity_interval = (
-            None if gravity_interval is None else whole_number(gravity_interval, "gravity_interval", 1)
+            None if gravity_interval is None else whole_number(gravity_interval, "gravity_interval", 1, MAX_INTEGER)
         )
         if render_mode is not None:
             _one_of(render_mode, "render_mode", tuple(TetrisRenderer.metadata["render_modes"]))

@@ -16,7 +16,7 @@ from tetris_gym.batch import GameBatch
 from tetris_gym.env import Snapshot, TetrisEnv
 from tetris_gym.infos import read_info_arrays
 from tetris_gym.rewards import RewardMode
-from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, whole_number
+from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, as_integer, whole_number
 
 StepResult = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
@@ -47,7 +47,11 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
         settings = Settings(action_mode, reward_mode, obs_type, pad_to, difficulty, gravity_interval, render_mode)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError:
+            modes = tuple(mode.value for mode in AutoresetMode)
+            raise ValueError(f"Unknown autoreset_mode {autoreset_mode!r}: expected one of {modes}.") from None
         self._batch = GameBatch(num_envs, settings, max_episode_steps)
         self.num_envs = self._batch.num_envs
         self.render_mode = settings.render_mode
@@ -79,14 +83,10 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
             present generators
         :param options: None, or {"reset_mask": boolean array of shape (num_envs,)}
         :return: observations and infos
+        :raises TypeError: if a seed is no integer
         :raises ValueError: if there are other options, or the number of seeds or marks is wrong
         """
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        else:
-            seeds = list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"reset() expects {self.num_envs} seeds, got {len(seeds)}.")
+        seeds = self._seeds(seed)
         marked = self._marked(options)
         chosen = np.flatnonzero(marked)
         self._batch.reset(chosen, [seeds[i] for i in chosen])
@@ -149,9 +149,7 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         """
         :param state: what :meth:`get_state` returned
         """
-        snapshots, ended = state
-        self._batch.set_state(snapshots)
-        self._ended = ended.copy()
+        self._ended = self._batch.set_state(state, np.bool_)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """
@@ -183,7 +181,7 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
         if len(values) != self.num_envs:
             raise ValueError(f"set_attr() expects {self.num_envs} values, got {len(values)}.")
         for i, value in enumerate(values):
-            setattr(self._batch.env(i), name, value)
+            self._batch.set_attr(i, name, value)
 
     def render(self) -> tuple[Any, ...]:
         """
@@ -194,6 +192,22 @@ class TetrisVectorEnv(VectorEnv[Any, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """Close the windows, if there are any."""
         self._batch.close()
+
+    def _seeds(self, seed: Any) -> list[int | None]:
+        """A seed for each game, or None."""
+        if seed is None:
+            return [None] * self.num_envs
+        try:
+            if not isinstance(seed, Sequence | np.ndarray):
+                first = as_integer(seed)
+                return [first + i for i in range(self.num_envs)]
+            seeds = [None if one is None else as_integer(one) for one in seed]
+        except TypeError:
+            expected = f"an integer as seed, or {self.num_envs} of them"
+            raise TypeError(f"reset() expects {expected}, got {seed!r}.") from None
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"reset() expects {self.num_envs} seeds, got {len(seeds)}.")
+        return seeds
 
     def _marked(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
         unknown = set(options or ()) - {"reset_mask"}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tetris_gym.env import TetrisEnv
 from tetris_gym.rewards import RewardMode as Mode
-from tetris_gym.rewards import parse_reward_mode
+from tetris_gym.rewards import evaluate, parse_reward_mode
 from tetris_gym.settings import whole_number
 
 
@@ -70,4 +70,4 @@ class RewardMode(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         :return: its results with the reward of this mode
         """
         observation, _, terminated, truncated, info = self.env.step(action)
-        return observation, float(self._function(self._tetris.outcome())), terminated, truncated, info
+        return observation, evaluate(self._function, self._tetris.outcome()), terminated, truncated, info

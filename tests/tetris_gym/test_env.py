@@ -261,15 +261,18 @@ def test_a_given_gravity_interval_holds_at_every_difficulty():
         ({"action_mode": "keys"}, ValueError, "direct.*placement"),
         ({"reward_mode": "dense"}, ValueError, "standard.*lines_only.*callable"),
         ({"reward_mode": None}, ValueError, "standard.*lines_only.*callable"),
+        ({"reward_mode": np.zeros(2)}, ValueError, "standard.*lines_only.*callable"),
         ({"obs_type": "image"}, ValueError, "flat.*dict.*rgb"),
+        ({"obs_type": np.array(["flat", "dict"])}, ValueError, "flat.*dict.*rgb"),
         ({"render_mode": "text"}, ValueError, "human.*rgb_array.*ansi"),
         ({"difficulty": -1}, ValueError, "0 to 10"),
         ({"difficulty": 11}, ValueError, "0 to 10"),
         ({"difficulty": 1.5}, TypeError, "0 to 10"),
         ({"difficulty": "easy"}, TypeError, "0 to 10"),
         ({"difficulty": True}, TypeError, "0 to 10"),
-        ({"gravity_interval": 0}, ValueError, "at least 1"),
-        ({"gravity_interval": 2.0}, TypeError, "at least 1"),
+        ({"gravity_interval": 0}, ValueError, "from 1 to"),
+        ({"gravity_interval": 2**70}, ValueError, "from 1 to"),
+        ({"gravity_interval": 2.0}, TypeError, "from 1 to"),
         ({"pad_to": 205}, ValueError, "at least 206"),
         ({"pad_to": 212.0}, TypeError, "at least 206"),
         ({"pad_to": 212, "obs_type": "dict"}, ValueError, "flat"),
@@ -319,9 +322,19 @@ def test_actions_of_every_integer_type_are_the_same(mode, kind):
     assert_same([envs[0].step(kind(5))], [envs[1].step(5)])
 
 
-def test_a_step_before_reset_is_refused(mode):
+def test_steps_and_masks_before_reset_are_refused(mode):
     env = gym.make(ENV_IDS[mode])
     with pytest.raises(ResetNeeded, match="reset"):
+        env.step(0)
+    with pytest.raises(ResetNeeded, match="reset"):
+        env.unwrapped.action_masks()
+
+
+@pytest.mark.parametrize("reward", [None, "much", [1, 2]], ids=str)
+def test_a_reward_function_must_return_a_number(reward):
+    env = gym.make("TetrisDirect-v0", reward_mode=lambda outcome: reward)
+    env.reset(seed=0)
+    with pytest.raises(TypeError, match="reward function must return a number"):
         env.step(0)
 
 

@@ -9,19 +9,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
-from stable_baselines3.common.env_util import is_wrapped, make_vec_env
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
+from tests.tetris_gym.batches import COUNT, LIMIT, SEED, assert_same, native, random_actions, sb3_pair, synchronous
 from tests.tetris_gym.games import ENV_IDS
 from tetris_gym import TetrisVecEnv
 from tetris_gym.vector import TetrisVectorEnv
 
-COUNT = 8
-SEED = 11
-LIMIT = 45  # some episodes end by it, others before
 OBS_TYPES = ("flat", "dict", "rgb")
 KEYWORDS: list[dict[str, Any]] = [
     {},
@@ -33,56 +31,6 @@ KEYWORDS: list[dict[str, Any]] = [
 @pytest.fixture(params=ENV_IDS)
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def random_actions(mode: str, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers({"direct": 8, "placement": 800}[mode], size=(steps, COUNT))
-
-
-def native(mode: str, autoreset: AutoresetMode = AutoresetMode.NEXT_STEP, **kwargs: Any) -> VectorEnv:
-    return gym.make_vec(
-        ENV_IDS[mode],
-        num_envs=COUNT,
-        vectorization_mode="vector_entry_point",
-        autoreset_mode=autoreset,
-        max_episode_steps=LIMIT,
-        **kwargs,
-    )
-
-
-def synchronous(mode: str, autoreset: AutoresetMode = AutoresetMode.NEXT_STEP, **kwargs: Any) -> SyncVectorEnv:
-    envs = [lambda: gym.make(ENV_IDS[mode], max_episode_steps=LIMIT, **kwargs)] * COUNT
-    return SyncVectorEnv(envs, autoreset_mode=autoreset)
-
-
-def sb3_pair(mode: str, **kwargs: Any) -> tuple[TetrisVecEnv, VecEnv]:
-    """A native one and one of single environments, both seeded."""
-    ours = TetrisVecEnv(COUNT, action_mode=mode, max_episode_steps=LIMIT, **kwargs)
-    theirs = make_vec_env(ENV_IDS[mode], COUNT, env_kwargs={"max_episode_steps": LIMIT, **kwargs})
-    ours.seed(SEED)
-    theirs.seed(SEED)
-    return ours, theirs
-
-
-def assert_same(one: Any, other: Any) -> None:
-    """Deeply the same, types included."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    elif isinstance(one, np.ndarray):
-        assert one.dtype == other.dtype and one.shape == other.shape
-        if one.dtype == object:
-            assert_same(one.tolist(), other.tolist())
-        else:
-            assert np.array_equal(one, other)
-    else:
-        assert one == other
 
 
 # Gymnasium
@@ -164,6 +112,7 @@ def test_seeds_of_the_native_vector_env():
     env = native("direct")
     one = env.reset(seed=5)[0]
     assert np.array_equal(env.reset(seed=[5 + i for i in range(COUNT)])[0], one)
+    assert np.array_equal(env.reset(seed=5 + np.arange(COUNT))[0], one)
     assert np.array_equal(env.reset(seed=0)[0], env.reset(seed=0)[0])
     mixed = env.reset(seed=[5, *[None] * (COUNT - 1)])[0]
     assert np.array_equal(mixed[0], one[0])
@@ -171,68 +120,6 @@ def test_seeds_of_the_native_vector_env():
         env.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="reset_mask"):
         env.reset(options={"mask": True})
-
-
-@pytest.mark.parametrize(
-    ("actions", "error"),
-    [
-        (np.full(COUNT, -1), ValueError),
-        ("too large", ValueError),
-        (np.zeros(COUNT + 1, dtype=int), ValueError),
-        (np.zeros((COUNT, 1), dtype=int), ValueError),
-        (np.zeros(COUNT), TypeError),
-        (["0"] * COUNT, TypeError),
-        (None, TypeError),
-        (np.zeros(COUNT, dtype=np.bool_), TypeError),
-        ([False] * COUNT, TypeError),
-        ((*[0] * (COUNT - 1), True), TypeError),
-    ],
-    ids=["negative", "too large", "too many", "a column", "floats", "texts", "nothing", "flags", "bools", "a bool"],
-)
-def test_mistaken_actions_are_refused_and_change_nothing(mode, actions, error):
-    largest = {"direct": 7, "placement": 799}[mode]
-    if isinstance(actions, str):
-        actions = np.array([0] * (COUNT - 1) + [largest + 1])
-    ours = native(mode)
-    sb3 = TetrisVecEnv(COUNT, action_mode=mode)
-    ours.reset(seed=0)
-    sb3.seed(0)
-    sb3.reset()
-    for env, states in ((ours, lambda: ours.unwrapped.get_state()[0]), (sb3, lambda: sb3.get_state()[0])):
-        before = states()
-        with pytest.raises(error, match=f"{COUNT} integers from 0 to {largest}"):
-            env.step(actions)
-        assert_same([state.game for state in states()], [state.game for state in before])
-
-
-def test_a_step_before_reset_is_refused(mode):
-    with pytest.raises(ResetNeeded, match="reset"):
-        native(mode).step(np.zeros(COUNT, dtype=int))
-    with pytest.raises(ResetNeeded, match="reset"):
-        TetrisVecEnv(COUNT, action_mode=mode).step(np.zeros(COUNT, dtype=int))
-
-
-@pytest.mark.parametrize("num_envs", [0, -1, 1.5, "8", None])
-def test_mistaken_numbers_of_games(num_envs):
-    for make in (TetrisVecEnv, TetrisVectorEnv):
-        with pytest.raises((TypeError, ValueError), match="num_envs must be an integer of at least 1"):
-            make(num_envs)
-
-
-@pytest.mark.parametrize("make", [TetrisVecEnv, TetrisVectorEnv])
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("reward_mode", "dense"),
-        ("obs_type", "image"),
-        ("difficulty", 11),
-        ("action_mode", "keys"),
-        ("max_episode_steps", 0),
-    ],
-)
-def test_mistakes_of_the_constructors(make, name, value):
-    with pytest.raises(ValueError, match=name):
-        make(2, **{name: value})
 
 
 def test_results_belong_to_the_caller(mode):
