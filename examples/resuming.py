@@ -30,16 +30,13 @@ if __name__ == "__main__":
     whole.learn(2 * steps)
     print(f"A  {whole.num_timesteps} steps at a stretch")
 
-    FOLDER.mkdir(parents=True, exist_ok=True)
     stopped = new_model()
     stopped.learn(steps)
-    stopped.save(FOLDER / "model")
-    stopped.save_replay_buffer(FOLDER / "replay_buffer")
+    stopped.save_checkpoint(FOLDER)
     print(f"B  {stopped.num_timesteps} steps, then saved to {FOLDER}")
 
     # This is all that another process has to do, tomorrow or on another machine.
-    resumed = DREAM.load(FOLDER / "model", env=gym.make("tetris_gym:TetrisDirect-v0"), device="cpu")
-    resumed.load_replay_buffer(FOLDER / "replay_buffer")
+    resumed = DREAM.load_checkpoint(FOLDER, env=gym.make("tetris_gym:TetrisDirect-v0"), device="cpu")
     resumed.learn(steps, reset_num_timesteps=False)
     print(f"B  {resumed.num_timesteps} steps, the second half resumed")
 
