@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from gymnasium.error import DependencyNotInstalled
+from gymnasium.error import Error as GymnasiumError
 
 KEYS = """\
 keys:
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError, DependencyNotInstalled) as error:
+    except (ValueError, OSError, GymnasiumError) as error:
         return _fail(error)
     except window_error as error:
         return _fail(f"no window can be opened ({error}): is there a display?")

@@ -15,6 +15,7 @@ at difficulty 8 and above, where every step falls a row, each press costs one.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -39,7 +40,7 @@ from tetris_gym.env import TetrisEnv
 from tetris_gym.keyboard import AutoRepeat
 from tetris_gym.painting import import_pygame
 from tetris_gym.recording import FilmWriter
-from tetris_gym.rendering import CELL, Scene, TetrisRenderer
+from tetris_gym.rendering import CELL, SMALLEST_CELL, Scene, TetrisRenderer
 
 Policy = Callable[[Any], Any]
 Film = FilmWriter | None
@@ -237,6 +238,8 @@ def play(
         raise ValueError(f"games must be at least 1, or None for no limit, got {games}")
     if not window and (policy is None or games is None):
         raise ValueError("without a window there must be a policy and a number of games")
+    if not SMALLEST_CELL <= scale * CELL < math.inf:
+        raise ValueError(f"scale must be a number of at least {SMALLEST_CELL / CELL:.2f}, got {scale}")
     if not speed > 0:
         raise ValueError(f"speed must be more than 0 steps a second, got {speed}")
     fps = FRAMES_PER_SECOND if policy is None else speed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from types import TracebackType
 from typing import IO, Any, Protocol
 
@@ -21,6 +23,45 @@ class _Encoder(Protocol):
     def add(self, frame: Pixels, repeat: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+class _Background:
+    """
+    Lets a thread of its own do the encoding: it does not hold up a game, and Ctrl-C, which reaches the main thread,
+    does not break off what the encoder is writing.
+
+    :param encoder: what encodes the frames
+    """
+
+    def __init__(self, encoder: _Encoder) -> None:
+        self._encoder = encoder
+        self._frames: Queue[tuple[Pixels, int] | None] = Queue(maxsize=8)
+        self._error: Exception | None = None
+        self._thread = Thread(target=self._encode, name="film", daemon=True)
+        self._thread.start()
+
+    def add(self, frame: Pixels, repeat: int) -> None:
+        if self._error is not None:
+            raise self._error
+        self._frames.put((frame.copy(), repeat))
+
+    def close(self) -> None:
+        self._frames.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _encode(self) -> None:
+        while (item := self._frames.get()) is not None:
+            if self._error is None:  # after an error, frames are only taken away
+                self._attempt(self._encoder.add, *item)
+        self._attempt(self._encoder.close)
+
+    def _attempt(self, action: Callable[..., None], *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except Exception as error:
+            self._error = self._error or error
 
 
 class _Mp4:
@@ -166,13 +207,14 @@ class FilmWriter:
         :param frame: RGB, shape ``(height, width, 3)``, uint8; every frame of a film has the same shape
         :param repeat: for how many frames it stays
         :raises ValueError: for another shape or type
+        :raises OSError: when the file could not be written; the same goes for :meth:`close`
         """
         frame = np.asarray(frame)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f"a frame must be uint8 (height, width, 3), got {frame.dtype} {frame.shape}")
         if self._encoder is None:
             self._shape = frame.shape
-            self._encoder = self._encoder_class(self.path, self.fps, frame.shape)
+            self._encoder = _Background(self._encoder_class(self.path, self.fps, frame.shape))
         if frame.shape != self._shape:
             raise ValueError(f"every frame must have the shape of the first, {self._shape}, got {frame.shape}")
         if repeat > 0:
@@ -180,9 +222,9 @@ class FilmWriter:
 
     def close(self) -> None:
         """Finish the file. Without a single frame there is none."""
-        if self._encoder is not None:
-            self._encoder.close()
-            self._encoder = None
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
 
     def __enter__(self) -> FilmWriter:
         return self

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tetris_gym.painting import Painter
 
 CELL: Final = 30  #: pixels of a board cell, unless told otherwise
+SMALLEST_CELL: Final = 8
 PANEL_CELLS: Final = 5  #: width of the panels beside the board
 
 Cells = tuple[tuple[int, int], ...]
@@ -78,8 +79,8 @@ class TetrisRenderer:
     def __init__(self, render_mode: str, cell: int = CELL, fps: float | None = metadata["render_fps"]) -> None:
         if render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}")
-        if cell < 8:
-            raise ValueError(f"cell must be at least 8 pixels, got {cell}")
+        if cell < SMALLEST_CELL:
+            raise ValueError(f"cell must be at least {SMALLEST_CELL} pixels, got {cell}")
         self.render_mode = render_mode
         self.cell = cell
         self.fps = fps

@@ -12,10 +12,10 @@ from tetris_gym.kernels import describe_game, observe_dict
 from tetris_gym.layout import Game
 from tetris_gym.observations import NUM_CELLS, PREVIEW_SIZE
 from tetris_gym.pieces import NO_PIECE, NUM_COLUMNS, NUM_ROWS
-from tetris_gym.rendering import Scene, TetrisRenderer
+from tetris_gym.rendering import SMALLEST_CELL, Scene, TetrisRenderer
 
 #: Pixels per cell of the pictures that agents see: the smallest that the renderer draws.
-OBSERVED_CELL: Final = 8
+OBSERVED_CELL: Final = SMALLEST_CELL
 
 
 def read_scene(game: Game) -> Scene:

@@ -292,7 +292,8 @@ class TestPlay:
             ({"window": False}, "policy"),
             ({"games": 0}, "games"),
             ({"speed": 0}, "speed"),
-            ({"scale": 0.1}, "at least 8 pixels"),
+            ({"scale": 0.1}, "at least 0.27"),
+            ({"scale": float("nan")}, "at least 0.27"),
             ({"difficulty": 11}, "difficulty"),
             ({"env": "TetrisPlacement-v0"}, "direct"),
             ({"record": "game.avi"}, r"\.gif"),
@@ -315,7 +316,9 @@ class TestCommandLine:
         assert "game 1: " in printed
         assert "2 pieces" in printed
 
-    @pytest.mark.parametrize("arguments", [["--record", "game.avi"], ["--difficulty", "11"], ["--scale", "0"]])
+    @pytest.mark.parametrize(
+        "arguments", [["--record", "game.avi"], ["--difficulty", "11"], ["--scale", "0"], ["--seed", "-1"]]
+    )
     def test_errors_take_one_line(self, arguments, capsys):
         assert main(arguments) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,11 +1,13 @@
 """Films: what was filmed can be read back."""
 
 import sys
+import threading
 
 import numpy as np
 import pytest
 from gymnasium.error import DependencyNotInstalled
 
+from tetris_gym import recording
 from tetris_gym.recording import FilmWriter, record
 
 
@@ -98,6 +100,39 @@ def test_bad_frames_say_what_was_expected(tmp_path):
             film.add(np.zeros((4, 6, 3)))
         with pytest.raises(ValueError, match="height, width, 3"):
             film.add(np.zeros((4, 6), dtype=np.uint8))
+
+
+class _CountingEncoder:
+    """Counts frames; the third one may fail."""
+
+    def __init__(self, path, fps, shape):
+        self.frames, self.threads = 0, set()
+
+    def add(self, frame, repeat):
+        self.threads.add(threading.current_thread())
+        self.frames += repeat
+        if self.frames == 3 and self.fails:
+            raise OSError("the disk is full")
+
+    def close(self):
+        encoders.append(self)
+
+
+encoders: list[_CountingEncoder] = []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_ctrl_c_and_full_disks_end_a_film_in_order(tmp_path, monkeypatch, fails):
+    """Encoding happens in another thread: an interrupt, which only the main thread gets, cuts no frame in two."""
+    monkeypatch.setattr(recording, "_Gif", _CountingEncoder)
+    monkeypatch.setattr(_CountingEncoder, "fails", fails, raising=False)
+    with pytest.raises(OSError if fails else KeyboardInterrupt), FilmWriter(tmp_path / "film.gif") as film:
+        for frame in moving_square(20):
+            film.add(frame)
+        raise KeyboardInterrupt
+    encoder = encoders.pop()
+    assert encoder.frames == (3 if fails else 20)
+    assert threading.main_thread() not in encoder.threads
 
 
 @pytest.mark.parametrize(("module", "name"), [("imageio_ffmpeg", "film.mp4"), ("PIL", "film.gif")])
