@@ -44,8 +44,8 @@ class DREAM(ResumableAlgorithm):
     :param policy: policy class or name, or, when ``env`` is left out, the environment
     :param env: environment or its id; unknown ids are looked for in installed packages that announce environments
     :param learning_rate: of the world model; a number or a schedule over the remaining progress (1 to 0)
-    :param actor_learning_rate: of the actor; half of ``learning_rate`` when None
-    :param critic_learning_rate: of the critic; half of ``learning_rate`` when None
+    :param actor_learning_rate: of the actor; ``learning_rate`` when None
+    :param critic_learning_rate: of the critic; ``learning_rate`` when None
     :param buffer_size: rows of replay over all environments
     :param learning_starts: environment steps of random play before the first update
     :param batch_size: sequences a world-model update
@@ -104,7 +104,7 @@ class DREAM(ResumableAlgorithm):
         self,
         policy: str | type[DreamPolicy] | GymEnv = "MlpPolicy",
         env: GymEnv | str | None = None,
-        learning_rate: float | Schedule = 2e-3,
+        learning_rate: float | Schedule = 1e-3,
         *,
         actor_learning_rate: float | Schedule | None = None,
         critic_learning_rate: float | Schedule | None = None,

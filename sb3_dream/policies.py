@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -36,8 +35,8 @@ class DreamPolicy(BasePolicy):
     :param observation_layout: what the flat observation holds, see :mod:`sb3_dream.spaces`; DREAM fills it in from the
         environment's attribute of the same name
     :param mask_size: number of action-mask bits; DREAM fills it in where the environment has ``action_masks()``
-    :param actor_lr_schedule: the actor's learning rate, half of ``lr_schedule`` when None
-    :param critic_lr_schedule: the critic's learning rate, half of ``lr_schedule`` when None
+    :param actor_lr_schedule: the actor's learning rate, ``lr_schedule`` when None
+    :param critic_lr_schedule: the critic's learning rate, ``lr_schedule`` when None
     :param optimizer_class: optimiser of all parts
     :param optimizer_kwargs: its arguments, the learning rate excluded
     """
@@ -69,8 +68,8 @@ class DreamPolicy(BasePolicy):
             squash_output=isinstance(action_space, spaces.Box),
         )
         self.lr_schedule = lr_schedule
-        self.actor_lr_schedule = actor_lr_schedule or partial(_half, lr_schedule)
-        self.critic_lr_schedule = critic_lr_schedule or partial(_half, lr_schedule)
+        self.actor_lr_schedule = actor_lr_schedule or lr_schedule
+        self.critic_lr_schedule = critic_lr_schedule or lr_schedule
         self.world_model_choice = world_model or self.default_world_model
         self.world_model_kwargs = as_settings("world_model_kwargs", world_model_kwargs)
         self.actor_critic_kwargs = as_settings("actor_critic_kwargs", actor_critic_kwargs)
@@ -290,10 +289,6 @@ class DreamPolicy(BasePolicy):
         memory = self.world_model.remember(perceived, self.action_spec.encode(action))
         actions = self.to_env(action)
         return (actions if vectorized else actions[0]), (memory.cpu().numpy(),)
-
-
-def _half(schedule: Schedule, progress_remaining: float) -> float:
-    return 0.5 * schedule(progress_remaining)
 
 
 def _defaults(kind: type) -> dict[str, Any]:

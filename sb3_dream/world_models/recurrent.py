@@ -53,7 +53,7 @@ class RecurrentWorldModel(WorldModel):
         depth: int = 4,
         memory: int = 32,
         cell: Literal["gru", "lstm"] = "gru",
-        reward_bins: int = 1,
+        reward_bins: int = 63,
         clock: bool = True,
         temperature: float = 1.0,
     ) -> None:
