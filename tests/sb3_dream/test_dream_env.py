@@ -200,7 +200,7 @@ def test_dreams_of_a_trained_model_and_of_its_file(tmp_path: Path) -> None:
 
 def test_encoded_observations_come_back() -> None:
     image = spaces.Box(0, 255, (3, 8, 9), np.uint8)
-    everything = [*(space for space, _, _ in OBSERVED.values()), image, HEIGHT, spaces.MultiDiscrete([[2, 3], [4, 2]])]
+    everything = [*(space for space, _, _ in OBSERVED.values()), image, HEIGHT, spaces.MultiDiscrete([2, 3, 4, 2])]
     everything.append(spaces.Dict({"image": image, "place": spaces.Discrete(4), "speed": spaces.Box(-1.0, 1.0, (2,))}))
     for space in everything:
         space.seed(1)
