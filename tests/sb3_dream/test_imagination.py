@@ -101,7 +101,8 @@ def test_lambda_returns_are_mixtures_of_n_step_returns(gae_lambda: float) -> Non
 
 def test_weights_are_the_probability_of_being_there() -> None:
     continues = th.tensor([[1.0, 0.5], [0.0, 0.5], [1.0, 1.0]])
-    rollout = Rollout(th.zeros(4, 2, 1), *[th.zeros(3, 2)] * 2, None, th.zeros(3, 2), continues)
+    last = State(th.zeros(2, 0), th.zeros(2, 1))
+    rollout = Rollout(th.zeros(4, 2, 1), *[th.zeros(3, 2)] * 2, None, th.zeros(3, 2), continues, last)
     assert rollout.weights().tolist() == [[1.0, 1.0], [1.0, 0.5], [0.0, 0.25]]
 
 

@@ -61,7 +61,7 @@ def assert_equal(left: SequenceReplayBuffer, right: SequenceReplayBuffer) -> Non
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(1, 3), st.integers(2, 11), st.lists(operation, max_size=40))
+@given(st.integers(1, 3), st.integers(6, 11), st.lists(operation, max_size=40))
 def test_any_history_comes_back(n_envs: int, capacity: int, operations: list[Any]) -> None:
     folder = Path(tempfile.mkdtemp())
     pair, chain, saves = Pair(n_envs, capacity), ReplayChain(folder), 0
