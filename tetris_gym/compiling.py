@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,18 +42,16 @@ def _fingerprint() -> str:
 
 _FINGERPRINT = _fingerprint()
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-_INNER_OPTIONS: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function: Function) -> Function:
     """
-    Compile a function that is part of entry points. It costs nothing until one of them is compiled, and cannot be
-    called from Python.
+    Mark a function that is part of entry points, and compiled with them. Called from Python it stays what it is.
 
     :param function: the function
-    :return: its compiled form
+    :return: the same function
     """
-    return cast(Function, njit(**_INNER_OPTIONS)(function))
+    return register_jitable(no_cfunc_wrapper=True, **_OPTIONS)(function)
 
 
 def entry_point(function: Function) -> Function:

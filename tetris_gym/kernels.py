@@ -31,17 +31,13 @@ OVER: Final = 2
 NO_SUCH_ACTION: Final = -1
 NOT_RUNNING: Final = -2
 
-_read_outcome = compiled(read_outcome)
-_standard = compiled(rewards.standard)
-_lines_only = compiled(rewards.lines_only)
-
 
 @compiled
 def _reward(game: Game, reward_mode: int) -> float:
     if reward_mode == rewards.STANDARD and (game[PIECE_PLACED] != 0 or game[GAME_OVER] != 0):
-        return _standard(_read_outcome(game))
+        return rewards.standard(read_outcome(game))
     if reward_mode == rewards.LINES_ONLY and game[PIECE_PLACED] != 0:
-        return _lines_only(_read_outcome(game))
+        return rewards.lines_only(read_outcome(game))
     return 0.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tetris_gym.compiling import compiled
 from tetris_gym.layout import (
     AGGREGATE_HEIGHT,
     AGGREGATE_HEIGHT_CHANGE,
@@ -59,6 +60,7 @@ class Outcome(NamedTuple):
     bumpiness_change: int
 
 
+@compiled
 def read_outcome(game: Game | list[int]) -> Outcome:
     """
     :param game: a game's row

@@ -1,6 +1,6 @@
 """Rewards: functions of the outcome of a step.
 
-The built-in ones are plain functions, which the batched step runs in their compiled form. Any other callable
+The built-in ones are plain functions, which a compiled step contains in compiled form. Any other callable
 ``f(outcome) -> float`` may stand in their place.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal, get_args
 
+from tetris_gym.compiling import compiled
 from tetris_gym.outcome import Outcome
 
 RewardFunction = Callable[[Outcome], float]
@@ -29,6 +30,7 @@ _LOWEST: Final = -200.0
 _HIGHEST: Final = 50.0
 
 
+@compiled
 def standard(outcome: Outcome) -> float:
     """
     The dense reward: every piece that is put down pays, more with cleared lines and less if it spoils the stack.
@@ -51,6 +53,7 @@ def standard(outcome: Outcome) -> float:
     return min(max(reward, _LOWEST), _HIGHEST)
 
 
+@compiled
 def lines_only(outcome: Outcome) -> float:
     """
     The sparse reward: cleared lines and nothing else.
