@@ -88,7 +88,7 @@ def table() -> str:
     :return: Markdown, a row for each algorithm on each task; every seed's mean over its final games
     """
     groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(RESULTS.glob("*/*.json")):
+    for path in sorted(path for name in TASKS for path in RESULTS.glob(f"{name}/*.json")):
         found = json.loads(path.read_text())
         groups[found["task"], found["steps"], found["algo"]].append(found)
     rows = [

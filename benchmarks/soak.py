@@ -1,18 +1,28 @@
-"""A long training with a tiny model: memory stays flat, no file stays open, nothing becomes NaN.
+"""Long runs: a training that must not grow or break, and the game engine beside a slow second implementation.
 
-Run ``python benchmarks/soak.py`` for a million environment steps, ``--steps`` for fewer. It saves checkpoints,
-evaluates and logs on the way as long trainings do, prints what it measures, and exits with 1 if anything grew or broke.
+``python -m benchmarks.soak`` from a clone runs both, or those that are named: ``training``, a million environment steps
+of training, with thousands of updates, of a model that is small enough for one core (about a quarter of an hour), and
+``engine``, ten million random steps of Tetris and some of better players (about three quarters of an hour). The
+training saves checkpoints, evaluates and logs on the way, as long trainings do. What was measured is printed and
+written into ``benchmarks/results/soak/``; the exit status is 1 if anything grew, broke or differed.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import importlib.metadata
+import json
+import os
+import platform
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,33 +30,47 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.logger import configure
 
+from benchmarks.env_speed import processor
 from sb3_dream import DREAM, CheckpointCallback
+from tests.tetris_gym.players import MaskedPlayer, Player, RandomPlayer, Spinner, Stacker
+from tests.tetris_gym.side_by_side import PLAYERS, Comparison, compare, variations
 from tetris_gym import TetrisVecEnv
 
-STEPS = 1_000_000
+RESULTS = Path(__file__).parent / "results" / "soak"
+STEPS = {"training": 1_000_000, "engine": 10_000_000}
 SAMPLES = 40
 WARM_UP = 0.4  # share of the samples before memory has to be flat: the replay is full by then
 GROWTH = 0.03  # of the memory after the warm-up, at most
+GAMES: tuple[tuple[str, tuple[type[Player], ...], float], ...] = (  # mode, players, share of the steps
+    ("direct", (RandomPlayer, MaskedPlayer), 1.0),
+    ("direct", (Stacker, Spinner), 0.05),
+    ("placement", PLAYERS, 0.02),
+)
+BLOCK = 1_000  # steps with the same settings of the game
 
 
 @dataclass
 class Sample:
     """
     :param steps: environment steps so far
+    :param updates: updates so far
     :param megabytes: resident memory of the process
     :param files: open file descriptors
     :param rate: environment steps a second since the last sample
+    :param broken: names of parameters that are NaN or infinite
     """
 
     steps: int
+    updates: int
     megabytes: float
     files: int
     rate: float
+    broken: list[str]
 
 
 class Watch(BaseCallback):
     """
-    Takes samples, and stops a run in which a parameter is not finite any more.
+    Takes samples.
 
     :param every: environment steps between two samples
     """
@@ -64,18 +88,33 @@ class Watch(BaseCallback):
             return
         gc.collect()
         now = time.monotonic()
-        rate = (self.num_timesteps - steps) / (now - began)
-        memory = self._process.memory_info().rss / 1e6
-        self.samples.append(Sample(self.num_timesteps, memory, self._process.num_fds(), rate))
+        assert isinstance(self.model, DREAM)
+        sample = Sample(
+            self.num_timesteps,
+            self.model._n_updates,
+            round(self._process.memory_info().rss / 1e6, 1),
+            self._process.num_fds(),
+            round((self.num_timesteps - steps) / (now - began), 1),
+            not_finite(self.model),
+        )
+        self.samples.append(sample)
         self._last = self.num_timesteps, now
-        print("{0.steps:>10,} steps {0.megabytes:8.1f} MB {0.files:4} files {0.rate:8.0f}/s".format(self.samples[-1]))
-        sys.stdout.flush()
+        done = f"{sample.steps:>10,} steps {sample.updates:>7,} updates"
+        print(f"{done} {sample.megabytes:8.1f} MB {sample.files:4} files {sample.rate:8.0f}/s", flush=True)
 
     def _on_step(self) -> bool:
         return True
 
 
-def soak(steps: int, folder: Path, samples: int = SAMPLES) -> tuple[DREAM, list[Sample]]:
+def not_finite(model: DREAM) -> list[str]:
+    """
+    :param model: any
+    :return: names of its parameters and statistics that are NaN or infinite
+    """
+    return [name for name, value in model.policy.state_dict().items() if not th.isfinite(value).all()]
+
+
+def train(steps: int, folder: Path, samples: int = SAMPLES) -> tuple[DREAM, list[Sample]]:
     """
     :param steps: environment steps
     :param folder: for logs and checkpoints
@@ -91,11 +130,13 @@ def soak(steps: int, folder: Path, samples: int = SAMPLES) -> tuple[DREAM, list[
         },
         buffer_size=steps // 5,
         learning_starts=steps // 100,
-        train_ratio=1,
+        train_ratio=4,
         batch_size=16,
         sequence_length=16,
         imagination_starts=32,
         imagination_horizon=8,
+        dream_length=64,
+        initial_fraction=0.25,
         seed=0,
         device="cpu",
     )
@@ -108,16 +149,13 @@ def soak(steps: int, folder: Path, samples: int = SAMPLES) -> tuple[DREAM, list[
     return model, watch.samples
 
 
-def problems(model: DREAM, samples: list[Sample]) -> list[str]:
+def problems(samples: list[Sample]) -> list[str]:
     """
-    :param model: the trained model
     :param samples: what was measured on the way
     :return: what is wrong
     """
-    found = []
-    broken = [name for name, value in model.policy.state_dict().items() if not th.isfinite(value).all()]
-    if broken:
-        found.append(f"not finite: {', '.join(broken)}")
+    broken = sorted({name for each in samples for name in each.broken})
+    found = [f"not finite: {', '.join(broken)}"] if broken else []
     flat = samples[int(WARM_UP * len(samples)) :]
     half = len(flat) // 2
     before, after = (float(np.median([each.megabytes for each in part])) for part in (flat[:half], flat[half:]))
@@ -129,19 +167,94 @@ def problems(model: DREAM, samples: list[Sample]) -> list[str]:
     return found
 
 
-def main() -> int:
-    """:return: the exit status"""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=STEPS, help="environment steps (default: %(default)s)")
-    steps = parser.parse_args().steps
-    began = time.monotonic()
+def soak_training(steps: int) -> dict[str, Any]:
+    """
+    :param steps: environment steps
+    :return: what was measured, and under "problems" what is wrong
+    """
     with tempfile.TemporaryDirectory() as folder:
-        model, samples = soak(steps, Path(folder))
-    found = problems(model, samples)
-    minutes = (time.monotonic() - began) / 60
-    said = "; ".join(found) or "flat"
-    print(f"{model.num_timesteps:,} steps, {model._n_updates:,} updates, {minutes:.1f} minutes: {said}")
-    return bool(found)
+        model, samples = train(steps, Path(folder))
+    measured = [asdict(each) for each in samples]
+    about = {"steps": model.num_timesteps, "updates": model._n_updates, "episodes": model._episode_num}
+    return about | {"problems": problems(samples), "samples": measured}
+
+
+def play(mode: str, players: tuple[type[Player], ...], steps: int, seed: int = 0) -> Comparison:
+    """
+    :param mode: "direct" or "placement"
+    :param players: who choose the actions
+    :param steps: of the environment and of the reference, at least
+    :param seed: of everything random
+    :return: what has been compared
+    :raises AssertionError: at the first difference, with the settings of the game
+    """
+    total, said = Comparison(), 0
+    settings = (each for each in variations(mode, seed) if type(each["player"]) in players)
+    for arguments in islice(settings, -(-steps // BLOCK)):
+        try:
+            total += compare(steps=BLOCK, **arguments)
+        except Exception as error:
+            error.add_note(f"This happened after {total.steps:,} steps, with {arguments}.")
+            raise
+        if total.steps >= said + steps // 20:
+            said = total.steps
+            print(f"{mode}, {total.steps:>10,} steps are the same", flush=True)
+    return total
+
+
+def soak_engine(steps: int) -> dict[str, Any]:
+    """
+    :param steps: by random players, in primitive actions; the others play a share of that
+    :return: what was compared
+    :raises AssertionError: at the first difference
+    """
+    parts = []
+    for mode, players, share in GAMES:
+        total = play(mode, players, round(share * steps))
+        about = {"mode": mode, "players": [player.__name__ for player in players], "steps": total.steps}
+        parts.append(about | {"events": dict(sorted(total.events.items()))})
+    return {"steps": sum(part["steps"] for part in parts), "problems": [], "games": parts}
+
+
+def machine() -> dict[str, Any]:
+    """:return: what the figures depend on"""
+    names = ("torch", "numpy", "numba", "gymnasium", "stable-baselines3", "sb3-dream")
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": th.get_num_threads(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    :param arguments: of the command line; None for those of the process
+    :return: the exit status
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*STEPS, []], metavar="training|engine", help="default: both")
+    parser.add_argument("--steps", type=int, help=f"default: {STEPS['training']:,} and {STEPS['engine']:,}")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    th.set_num_threads(1)
+    failed = False
+    for part in args.parts or STEPS:
+        steps = args.steps or STEPS[part]
+        began, used = time.monotonic(), time.process_time()
+        found = {"training": soak_training, "engine": soak_engine}[part](steps)
+        seconds = {"seconds": round(time.monotonic() - began), "processor_seconds": round(time.process_time() - used)}
+        command = f"python -m benchmarks.soak {part} --steps {steps}"
+        args.results.mkdir(parents=True, exist_ok=True)
+        (args.results / f"{part}-{steps}.json").write_text(
+            json.dumps({"command": command, "machine": machine()} | seconds | found, indent=1) + "\n"
+        )
+        said = "; ".join(found["problems"]) or "nothing grew, broke or differed"
+        print(f"{part}: {found['steps']:,} steps in {seconds['seconds'] / 60:.1f} minutes: {said}", flush=True)
+        failed |= bool(found["problems"])
+    return failed
 
 
 if __name__ == "__main__":
