@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch as th
@@ -61,6 +62,17 @@ class Experience(NamedTuple):
         :param index: (M,) which steps
         """
         return Experience(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
+
+    def batches(self, epochs: int, parts: int, size: int) -> Iterator[Experience]:
+        """
+        :param epochs: how often to go through the steps
+        :param parts: random ones, of each epoch
+        :param size: how many steps of each epoch to use, at most: as many as other ranks have
+        :return: ``epochs * parts`` batches, fewer only where there are hardly more steps than parts
+        """
+        for _ in range(epochs):
+            for rows in th.randperm(len(self.returns), device=self.returns.device)[:size].chunk(parts):
+                yield self.rows(rows)
 
 
 def evaluate(rollout: Rollout, actor_critic: ActorCritic, gamma: float, gae_lambda: float) -> Evaluated:

@@ -6,6 +6,8 @@
     folder/checkpoint-000007/checkpoint.json   the steps so far, and which files hold the replay
     folder/rows-000001.zip ...                 see replay_files; checkpoints share them
 
+Of several ranks (:mod:`sb3_dream.distributed`) each saves its own, rank 0 there and rank 1 in ``folder/rank-1``.
+
 The rows are written first, then the checkpoint, aside and flushed, and a last renaming makes it visible. Rows that no
 checkpoint needs any more are removed with the oldest checkpoints.
 """
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dream.atomic_files import added_at_once, remove_leftovers, removed_at_once
+from sb3_dream.nn.collectives import Agreement, rank, world_size
 from sb3_dream.replay_files import ReplayChain
 
 if TYPE_CHECKING:
@@ -67,18 +70,33 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"checkpoint-*/{_ABOUT}"))
 
 
+def rank_folder(folder: Path) -> Path:
+    """
+    :param folder: of a run's checkpoints
+    :return: where those of this process are, one of several that train together
+    """
+    return folder / f"rank-{rank()}" if rank() else folder
+
+
 def newest_checkpoint(folder: Path) -> Path:
     """
     :param folder: where checkpoints are, or one of them
-    :return: the newest, or the one
+    :return: the newest, of whatever rank, or the one. Of several ranks, each gets its own of that time, if it has one
     :raises FileNotFoundError: if there is none
     """
     if (folder / _ABOUT).is_file():
-        return folder
-    found = checkpoints(folder)
-    if not found:
-        raise FileNotFoundError(f"there is no checkpoint in {folder}")
-    return found[-1]
+        found = folder
+    else:
+        of_ranks = [checkpoints(each)[-1:] for each in (folder, *sorted(folder.glob("rank-*")))]
+        newest = [checkpoint for each in of_ranks for checkpoint in each]
+        if not newest:
+            raise FileNotFoundError(f"there is no checkpoint in {folder}")
+        found = max(newest, key=lambda checkpoint: checkpoint.name)  # rank 0's, where several are as new
+    if world_size() == 1:
+        return found
+    run = found.parent.parent if found.parent.name.startswith("rank-") else found.parent
+    own = [checkpoint for checkpoint in checkpoints(rank_folder(run)) if checkpoint.name <= found.name]
+    return own[-1] if own else found
 
 
 def replay_files(checkpoint: Path) -> list[str]:
@@ -139,6 +157,7 @@ class CheckpointCallback(BaseCallback):
         self.folder, self.save_freq, self.seconds, self.keep = Path(folder), save_freq, seconds, keep
         self.at_end = at_end
         self._saved: tuple[int, float] = (0, 0.0)
+        self._any_rank_is_due = Agreement()
 
     def _init_callback(self) -> None:
         if not hasattr(self.model, "save_checkpoint"):
@@ -153,7 +172,8 @@ class CheckpointCallback(BaseCallback):
     def _on_rollout_start(self) -> None:  # not in the middle of a step: what is saved here is resumed exactly
         steps, seconds = self.model.num_timesteps - self._saved[0], time.monotonic() - self._saved[1]
         by_steps = self.save_freq is not None and steps >= self.save_freq
-        if steps > 0 and (by_steps or (self.seconds is not None and seconds >= self.seconds)):
+        by_time = self.seconds is not None and self._any_rank_is_due(seconds >= self.seconds)
+        if steps > 0 and (by_steps or by_time):
             self._save()
 
     def _on_step(self) -> bool:

@@ -19,9 +19,11 @@ from sb3_dream.arguments import check_hyperparameters, resolve_environment
 from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience
 from sb3_dream.config_values import as_settings
 from sb3_dream.diagnostics_callback import with_model_error
+from sb3_dream.distributed import agree_on_observations
 from sb3_dream.dreams import Dreams
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
 from sb3_dream.imagination import imagine
+from sb3_dream.nn.collectives import average_buffers, least, world_size
 from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
 from sb3_dream.replay import SequenceReplayBuffer
@@ -288,6 +290,7 @@ class DREAM(ResumableAlgorithm):
         self._mid_step = True
         with self._stream.use(), th.no_grad():
             chosen = self._choose(learning_starts, action_noise, n_envs)
+        self.num_timesteps += (world_size() - 1) * n_envs  # of the other ranks; the base class adds our own
         stored = chosen.cpu().numpy().reshape(n_envs, *(self.action_space.shape or ()))
         return self.policy.to_env(chosen), stored
 
@@ -348,10 +351,12 @@ class DREAM(ResumableAlgorithm):
         :param batch_size: sequences an update
         """
         self.policy.set_training_mode(True)
+        agree_on_observations(self._vec_normalize_env)
         self.logger.record("train/learning_rate", self.policy.update_learning_rates(self._current_progress_remaining))
         for _ in range(gradient_steps + max(0, self.model_warmup - self._n_updates)):
             with self._stream.use():
                 self._update(batch_size)
+            average_buffers(self.policy)
         for name, values in self._scalars.items():
             self.logger.record_mean(f"train/{name}", th.stack(values).mean().item())
         self._scalars = {}
@@ -394,7 +399,8 @@ class DREAM(ResumableAlgorithm):
         return [*beginnings, draw_starts(sequences, observed, missing)]
 
     def _train_actor_critic(self, start: State) -> None:
-        if not len(start.memory):  # the batch holds terminal states alone
+        starts = least(len(start.memory))
+        if not starts:  # the batch holds terminal states alone
             return
         policy, actor_critic = self.policy, self.policy.actor_critic
         through_model = self.actor_gradient == "dynamics"
@@ -407,12 +413,10 @@ class DREAM(ResumableAlgorithm):
         scale = policy.return_scale.update(evaluated.returns.detach())
         steps = experience(evaluated, scale, through_model, self.normalize_advantage)
         epochs, parts = (1, 1) if through_model else (self.n_epochs, self.n_minibatches)
-        for _ in range(epochs):
-            for rows in th.randperm(len(steps.returns), device=self.device).chunk(parts):
-                part = steps.rows(rows)
-                losses, metrics = behaviour_losses(actor_critic, part, through_model, self.clip_range, self.ent_coef)
-                minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when())
-                self._log(losses | metrics)
+        for part in steps.batches(epochs, parts, starts * self.imagination_horizon):
+            losses, metrics = behaviour_losses(actor_critic, part, through_model, self.clip_range, self.ent_coef)
+            minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when())
+            self._log(losses | metrics)
         imagined_reward = rollout.rewards.detach().mean()
         self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream.atomic_files import removed_at_once
-from sb3_dream.checkpoints import MODEL, CheckpointCallback, checkpoints
+from sb3_dream.checkpoints import MODEL, CheckpointCallback, checkpoints, newest_checkpoint
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import MaskedEvalCallback
 from sb3_dream.replaced import replaced
@@ -276,9 +277,8 @@ def newest_model(run: Path, name: str) -> Path | None:
     :param name: of its environment, without slashes
     :return: the model to go on with: that of the newest checkpoint, else the newest that was saved without replay
     """
-    found = checkpoints(run / CHECKPOINTS)
-    if found:
-        return found[-1] / MODEL
+    with suppress(FileNotFoundError):
+        return newest_checkpoint(run / CHECKPOINTS) / MODEL
     models = [*run.glob(f"{name}.zip"), *run.glob("rl_model_*_steps.zip")]
     return max(models, key=lambda path: path.stat().st_mtime, default=None)
 

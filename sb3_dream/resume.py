@@ -26,10 +26,12 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_dream.distributed import start_together
 from sb3_dream.dreams import Dreams
 from sb3_dream.env_snapshots import restore_snapshot, take_snapshot
 from sb3_dream.environments import require_finite_step, require_masks
 from sb3_dream.model_files import ModelPath
+from sb3_dream.nn.collectives import Agreement
 from sb3_dream.random_streams import RandomStream, global_state, set_global_state
 from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.saved_algorithm import SavedAlgorithm
@@ -86,9 +88,11 @@ class ResumableAlgorithm(SavedAlgorithm):
         self._memory: th.Tensor | None = None  # (n_envs, M) before the current observations
         self._mid_step = False  # between an action and the storing of its consequences
         self._pause: Pause | None = None  # of the file that this was loaded from
+        self._rank = 0  # of the process whose random streams these are
+        self._any_rank_stops = Agreement()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_memory", "_mid_step", "_stream", "_dreams"]
+        return [*super()._excluded_save_params(), "_memory", "_mid_step", "_stream", "_dreams", "_any_rank_stops"]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -146,7 +150,7 @@ class ResumableAlgorithm(SavedAlgorithm):
             self._store_transition(
                 *(step[k] for k in ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos"))
             )
-        return rollout
+        return rollout._replace(continue_training=not self._any_rank_stops(not rollout.continue_training))
 
     def _setup_learn(
         self,
@@ -159,6 +163,7 @@ class ResumableAlgorithm(SavedAlgorithm):
         if self.env is None:
             raise ValueError("no environment to learn in: pass one to load(), or call set_env()")
         require_masks(self.env, self.policy.mask_size)
+        total_timesteps = start_together(self, total_timesteps)
         pause, self._pause = self._pause, None
         if self._mid_step:  # an exception ended the last learn(): nobody knows what the environments did since
             self._last_obs = None

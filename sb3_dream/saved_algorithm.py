@@ -13,7 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
-from sb3_dream.checkpoints import MODEL, newest_checkpoint, replay_files, write_checkpoint
+from sb3_dream.checkpoints import MODEL, newest_checkpoint, rank_folder, replay_files, write_checkpoint
 from sb3_dream.model_files import ModelPath, read_model, require_dream, unfit, write_model
 from sb3_dream.policies import DreamPolicy
 from sb3_dream.replay import SequenceReplayBuffer
@@ -160,12 +160,14 @@ class SavedAlgorithm(OffPolicyAlgorithm):
         Save all that a run needs to go on: the model, and what is new in its replay buffer. Each checkpoint is there
         completely or not at all, whenever the process stops.
 
-        :param folder: of the run's checkpoints; made if it is missing. One run alone may write to it at a time
+        :param folder: of the run's checkpoints; made if it is missing. One run alone may write to it at a time, each
+            of its ranks in a folder of its own there
         :param keep: how many of the newest checkpoints stay; None for all
         :return: the new checkpoint, a folder in it
         """
-        if self._chain is None or self._chain.folder != Path(folder):
-            self._chain = ReplayChain(Path(folder))
+        folder = rank_folder(Path(folder))
+        if self._chain is None or self._chain.folder != folder:
+            self._chain = ReplayChain(folder)
         return write_checkpoint(self, self._chain, keep)
 
     @classmethod

@@ -9,6 +9,8 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_dream.nn.collectives import Agreement
+
 
 class StopSignal:
     """
@@ -62,7 +64,7 @@ class StopSignal:
 class StopBetweenSteps(BaseCallback):
     """
     Ends training after a signal, where the model is whole: for off-policy algorithms before a new rollout, so that the
-    last step is in the replay buffer and a model that can resume exactly does.
+    last step is in the replay buffer and a model that can resume exactly does. Several ranks stop at the same step.
 
     :param stop: tells whether there was a signal
     """
@@ -70,9 +72,11 @@ class StopBetweenSteps(BaseCallback):
     def __init__(self, stop: StopSignal) -> None:
         super().__init__()
         self._stop = stop
+        self._any_rank_stops = Agreement()
 
     def _on_rollout_start(self) -> None:
-        if self._stop.received:
+        if self._any_rank_stops(self._stop.received):
+            self._stop.received = True
             raise KeyboardInterrupt
 
     def _on_step(self) -> bool:

@@ -25,9 +25,12 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream import zoo
 from sb3_dream.cli import PROGRAM, headless, short_error
+from sb3_dream.distributed import launched_ranks
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import with_masks
 from sb3_dream.experiment import ARGUMENTS_FILE, Experiment, newest_model
+from sb3_dream.nn.collectives import world_size
+from sb3_dream.ranked_experiment import RankedExperiment
 from sb3_dream.replaced import replaced
 from sb3_dream.stopping import StopSignal
 
@@ -40,15 +43,14 @@ HELP_FLAGS = ("-h", "--help")
 
 def train(arguments: list[str]) -> int:
     """
-    ``train``: RL Zoo's, with our defaults, and ``--resume FOLDER``.
+    ``train``: RL Zoo's, with our defaults, and ``--resume FOLDER``. Under ``torchrun``, one training on all ranks.
 
     :param arguments: of the command
     :return: the exit status
     """
     known, _ = _parser("resume").parse_known_args(arguments)
-    if known.resume is not None:
-        return _resume(known.resume, arguments)
-    return _train(arguments)
+    with launched_ranks():
+        return _train(arguments) if known.resume is None else _resume(known.resume, arguments)
 
 
 def enjoy(arguments: list[str]) -> int:
@@ -154,7 +156,8 @@ def _train(arguments: list[str], resume: Path | None = None) -> int:
         if known.model is not None:
             check_model_file(Path(known.model))
     with StopSignal() as stop:
-        experiment = partial(Experiment, arguments=complete, stop=stop, run=resume, resume=resume is not None)
+        kind = Experiment if world_size() == 1 else RankedExperiment
+        experiment = partial(kind, arguments=complete, stop=stop, run=resume, resume=resume is not None)
         start = [] if resume is None else ["-i", str(model_in(resume, known.env))]
         with (
             replaced(rl_zoo3.train, ExperimentManager=experiment, StoreDict=StoreDict),

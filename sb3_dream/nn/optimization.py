@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch as th
 from torch import nn
 
+from sb3_dream.nn.collectives import average_gradients
+
 
 def minimise(optimizer: th.optim.Optimizer, losses: dict[str, th.Tensor], max_grad_norm: float, when: str) -> th.Tensor:
     """One step on the sum of the losses.
@@ -21,6 +23,7 @@ def minimise(optimizer: th.optim.Optimizer, losses: dict[str, th.Tensor], max_gr
     loss = th.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    average_gradients(optimizer)
     groups = [group["params"] for group in optimizer.param_groups]
     norms = [th.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True) for parameters in groups]
     require_finite_losses(losses, sum(norms, loss.detach()), when)
