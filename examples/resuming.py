@@ -17,14 +17,20 @@ FOLDER = Path("runs/examples/resuming")
 
 
 def new_model() -> DREAM:
-    small = {"world_model_kwargs": {"width": 16, "depth": 2, "memory": 8}}
-    return DREAM("TetrisDirect-v0", learning_starts=500, model_warmup=20, policy_kwargs=small, device="cpu", seed=0)
+    networks = {
+        "world_model_kwargs": {"width": 16, "depth": 2, "memory": 8},
+        "actor_critic_kwargs": {"net_arch": [32]},
+    }
+    updates = {"learning_starts": 100, "train_ratio": 8, "model_warmup": 5, "imagination_starts": 32}
+    return DREAM("TetrisDirect-v0", **updates, policy_kwargs=networks, device="cpu", seed=0)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1_000, help="environment steps before the stop, and after it")
     steps = parser.parse_args().steps
+
+    th.set_num_threads(1)  # always the same number: with another, sums are rounded otherwise
 
     whole = new_model()
     whole.learn(2 * steps)
