@@ -15,6 +15,7 @@ from stable_baselines3.common.utils import get_device, update_learning_rate
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.config_values import as_settings
 from sb3_dream.network_arguments import check_network_arguments
+from sb3_dream.optimizer_arguments import make_optimizer, optimizer_arguments
 from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
 from sb3_dream.stored_settings import read_settings, write_settings
 from sb3_dream.world_models import WORLD_MODELS, make_world_model
@@ -38,7 +39,8 @@ class DreamPolicy(BasePolicy):
     :param actor_lr_schedule: the actor's learning rate, ``lr_schedule`` when None
     :param critic_lr_schedule: the critic's learning rate, ``lr_schedule`` when None
     :param optimizer_class: optimiser of all parts
-    :param optimizer_kwargs: its arguments, the learning rate excluded
+    :param optimizer_kwargs: its arguments, the learning rate excluded; None for Adam's ``eps=1e-5``, and for the own
+        defaults of other optimisers
     """
 
     default_world_model = "recurrent"
@@ -59,7 +61,7 @@ class DreamPolicy(BasePolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        optimizer_kwargs = {"eps": 1e-5, "fused": True} if optimizer_kwargs is None else dict(optimizer_kwargs)
+        optimizer_kwargs = optimizer_arguments(optimizer_class, optimizer_kwargs)
         super().__init__(
             observation_space,
             action_space,
@@ -70,7 +72,7 @@ class DreamPolicy(BasePolicy):
         self.lr_schedule = lr_schedule
         self.actor_lr_schedule = actor_lr_schedule or lr_schedule
         self.critic_lr_schedule = critic_lr_schedule or lr_schedule
-        self.world_model_choice = world_model or self.default_world_model
+        self.world_model_choice = self.default_world_model if world_model is None else world_model
         self.world_model_kwargs = as_settings("world_model_kwargs", world_model_kwargs)
         self.actor_critic_kwargs = as_settings("actor_critic_kwargs", actor_critic_kwargs)
         self.observation_layout, self.mask_size = observation_layout, mask_size
@@ -80,8 +82,9 @@ class DreamPolicy(BasePolicy):
             raise ValueError(
                 f"action masks have {mask_size} entries, but {action_space} has {sum(self.action_spec.choices)} choices"
             )
-        kind = WORLD_MODELS.get(self.world_model_choice, self.world_model_choice)  # type: ignore[arg-type]
-        if isinstance(kind, type):
+        choice = self.world_model_choice
+        kind = WORLD_MODELS.get(choice) if isinstance(choice, str) else choice
+        if isinstance(kind, type) and issubclass(kind, WorldModel):
             check_network_arguments("world_model_kwargs", self.world_model_kwargs, kind)
         check_network_arguments("actor_critic_kwargs", self.actor_critic_kwargs, ActorCritic)
         self.world_model = make_world_model(
@@ -89,18 +92,17 @@ class DreamPolicy(BasePolicy):
         )
         self.actor_critic = ActorCritic(self.world_model.feature_layout, self.action_spec, **self.actor_critic_kwargs)
         self.return_scale = ReturnScale()
-        self.world_model_optimizer = optimizer_class(
-            self.world_model.parameters(),
-            lr=lr_schedule(1),  # type: ignore[call-arg]
-            **optimizer_kwargs,
+        self.world_model_optimizer = make_optimizer(
+            optimizer_class, list(self.world_model.parameters()), lr_schedule(1), optimizer_kwargs
         )
-        self.actor_critic_optimizer = optimizer_class(
+        self.actor_critic_optimizer = make_optimizer(
+            optimizer_class,
             [
                 {"params": self.actor_critic.actor_parameters(), "lr": self.actor_lr_schedule(1)},
                 {"params": self.actor_critic.critic_parameters(), "lr": self.critic_lr_schedule(1)},
             ],
-            lr=self.actor_lr_schedule(1),  # type: ignore[call-arg]
-            **optimizer_kwargs,
+            self.actor_lr_schedule(1),
+            optimizer_kwargs,
         )
 
     def update_learning_rates(self, progress_remaining: float) -> float:

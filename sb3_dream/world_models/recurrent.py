@@ -202,7 +202,8 @@ class RecurrentWorldModel(WorldModel):
 
     def _tick(self, memory: th.Tensor, steps: int | th.Tensor) -> th.Tensor:
         """(..., N, 1) the clock ``steps`` after ``memory`` (N, M); (..., N, 0) without a clock."""
-        return (memory[:, -1:] + steps) % _FULL_TURN if self.clock else memory[:, :0]
+        now = (memory[:, -1:] + steps) % _FULL_TURN
+        return now if self.clock else now[..., :0]
 
     def _unpack(self, memory: th.Tensor) -> Any:
         """(N, M) to what ``nn.GRU`` or ``nn.LSTM`` carries, (1, N * J, H) each."""
