@@ -22,6 +22,7 @@ test: setup  ## run the tests
 
 lint: setup  ## check the style
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 typecheck: setup  ## check the types
 	$(BIN)/mypy

@@ -102,8 +102,9 @@ def check_hyperparameters(model: Any) -> None:
         optional = rate is None and name != "learning_rate"
         valid = optional or callable(rate) or (_is_number(rate) and 0 <= rate < 1e3)
         require(valid, name, "a number of at least 0, below 1000, or a schedule")
-    for name in ("clip_range", "max_grad_norm"):
-        require(_is_number(getattr(model, name)) and getattr(model, name) > 0, name, "above 0")
+    require(_is_number(model.max_grad_norm) and model.max_grad_norm > 0, "max_grad_norm", "above 0")
+    clip = model.clip_range
+    require(callable(clip) or (_is_number(clip) and clip > 0), "clip_range", "above 0, or a schedule")
     ratio = model.train_ratio
     require(ratio is None or (_is_number(ratio) and 0 < ratio < 1e9), "train_ratio", "above 0, below 1e9, or None")
     require(_is_number(model.ent_coef) and 0 <= model.ent_coef < 1e9, "ent_coef", "at least 0, below 1e9")

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     :return: the exit status: 0, 1 for a failure, 2 for a wrong argument, 130 for a command that was stopped
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file is in order, and can be followed
     show_traceback = TRACEBACK_FLAG in arguments
     arguments = [argument for argument in arguments if argument != TRACEBACK_FLAG]
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -73,7 +73,8 @@ class DREAM(ResumableAlgorithm):
     :param ent_coef: weight of the policy's entropy
     :param n_epochs: passes of the actor and the critic over each set of rollouts; a dynamics gradient serves only once
     :param n_minibatches: parts of each pass
-    :param clip_range: clipping of the probability ratio, which matters from the second gradient step on
+    :param clip_range: clipping of the probability ratio, which matters from the second gradient step on; a number or a
+        schedule over the remaining progress
     :param normalize_advantage: standardise the advantages of each set of rollouts, as PPO does, instead of dividing
         them by the range of returns: keeps the entropy's weight the same while returns grow
     :param actor_gradient: ``"score"`` (likelihood ratio) or ``"dynamics"`` (through the world model, Box actions only)
@@ -130,7 +131,7 @@ class DREAM(ResumableAlgorithm):
         ent_coef: float = 0.01,
         n_epochs: int = 4,
         n_minibatches: int = 4,
-        clip_range: float = 0.2,
+        clip_range: float | Schedule = 0.2,
         normalize_advantage: bool = True,
         actor_gradient: Literal["score", "dynamics"] = "score",
         tau: float = 0.3,
@@ -413,8 +414,9 @@ class DREAM(ResumableAlgorithm):
         scale = policy.return_scale.update(evaluated.returns.detach())
         steps = experience(evaluated, scale, through_model, self.normalize_advantage)
         epochs, parts = (1, 1) if through_model else (self.n_epochs, self.n_minibatches)
+        clip_range = FloatSchedule(self.clip_range)(self._current_progress_remaining)
         for part in steps.batches(epochs, parts, starts * self.imagination_horizon):
-            losses, metrics = behaviour_losses(actor_critic, part, through_model, self.clip_range, self.ent_coef)
+            losses, metrics = behaviour_losses(actor_critic, part, through_model, clip_range, self.ent_coef)
             minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when())
             self._log(losses | metrics)
         imagined_reward = rollout.rewards.detach().mean()

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import re
 import shlex
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from rl_zoo3 import exp_manager
 from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -28,7 +30,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dream.atomic_files import removed_at_once
 from sb3_dream.checkpoints import MODEL, CheckpointCallback, checkpoints, newest_checkpoint
 from sb3_dream.errors import CommandError, one_line
-from sb3_dream.evaluation import MaskedEvalCallback
+from sb3_dream.evaluation import MASK_METHOD, MaskedEvalCallback
 from sb3_dream.replaced import replaced
 from sb3_dream.saved_algorithm import SavedAlgorithm
 from sb3_dream.stopping import StopBetweenSteps, StopSignal
@@ -92,7 +94,10 @@ class Experiment(ExperimentManager):
             raise
         except (TypeError, ValueError, AssertionError, AttributeError, ImportError, KeyError) as error:
             self._remove_empty_run()
-            raise CommandError(f"cannot set up {self.algo} on {self.env_name}: {one_line(error)}") from error
+            reason = re.sub(
+                r"<class '(?:\w+\.)*(\w+)'>", r"\1", one_line(error)
+            )  # the lists of spaces that Stable-Baselines3 prints
+            raise CommandError(f"cannot set up {self.algo} on {self.env_name}: {reason}") from error
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.trial_id == 0 and self.storage and self.study_name:  # RL Zoo takes number 0 for none
@@ -120,11 +125,14 @@ class Experiment(ExperimentManager):
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         try:
-            return super().create_envs(n_envs, eval_env, no_log)
+            env = super().create_envs(n_envs, eval_env, no_log)
         except (gym.error.Error, TypeError, ValueError, ImportError) as error:
             given = self.eval_env_kwargs if eval_env else self.env_kwargs
             with_what = f" with {given}" if given else ""
-            raise CommandError(f"cannot create {self.env_name}{with_what}: {one_line(error)}") from error
+            raise CommandError(f"cannot create {self.env_name}{with_what}: {_what_is_missing(error)}") from error
+        if issubclass(ALGOS[self.algo], MaskablePPO) and not env.has_attr(MASK_METHOD):
+            raise CommandError(f"{self.algo} needs action masks, and {self.env_name} has no method {MASK_METHOD}()")
+        return env
 
     def create_callbacks(self) -> None:
         has_checkpoints = issubclass(ALGOS[self.algo], SavedAlgorithm)
@@ -269,6 +277,13 @@ class Experiment(ExperimentManager):
 
     def _failure_report(self) -> str:
         return "".join(f"\n  {count} x {reason}" for reason, count in self._failures.most_common())
+
+
+def _what_is_missing(error: Exception) -> str:
+    """:return: what an environment said, but for Gymnasium's advice to install an extra that brings a second pygame"""
+    if isinstance(error, gym.error.DependencyNotInstalled) and "box2d" in str(error).lower():
+        return "it needs Box2D: pip install box2d"
+    return one_line(error)
 
 
 def newest_model(run: Path, name: str) -> Path | None:

@@ -86,7 +86,10 @@ def check_environment(env_id: str, packages: Iterable[str] = ()) -> None:
         except ImportError as error:
             raise CommandError(f"cannot import '{package}', given with --gym-packages: {error}") from error
     if not ensure_registered(env_id):
-        raise CommandError(f"unknown environment '{env_id}'{_suggestion(env_id, gym.registry)}")
+        raise CommandError(
+            f"unknown environment '{env_id}'{_suggestion(env_id, gym.registry)}; --gym-packages MODULE imports "
+            "what registers environments"
+        )
 
 
 def config_file(algo: str, env_id: str) -> Path:

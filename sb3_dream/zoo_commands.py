@@ -143,12 +143,16 @@ def plot(arguments: list[str]) -> int:
 def _train(arguments: list[str], resume: Path | None = None) -> int:
     """Check what RL Zoo would answer with a traceback, then train with its own function."""
     zoo.register()
-    known, _ = _parser("conf", "model").parse_known_args(arguments)
+    known, _ = _parser("conf", "model", "steps").parse_known_args(arguments)
     complete = list(arguments)
     if not _wants_help(arguments):
         zoo.check_algorithm(known.algo)
         zoo.check_environment(known.env, known.gym_packages)
         complete = _with_defaults(arguments, known)
+        if known.steps == 0 or known.steps < -1:
+            raise CommandError(
+                f"-n takes a number of steps, at least 1 (or -1: as the hyperparameters say), got {known.steps}"
+            )
         if known.conf is None:
             complete += ["-conf", str(zoo.config_file(known.algo, known.env))]
         elif known.conf.endswith((".yml", ".yaml")):
@@ -335,6 +339,8 @@ def _parser(*options: str) -> argparse.ArgumentParser:
         parser.add_argument("-conf", "--conf-file", dest="conf")
     if "model" in options:
         parser.add_argument("-i", "--trained-agent", dest="model")
+    if "steps" in options:
+        parser.add_argument("-n", "--n-timesteps", dest="steps", type=int, default=-1)
     if "resume" in options:
         parser.add_argument("--resume", type=Path)
     if "storage" in options:

@@ -142,6 +142,7 @@ CartPole-v1:
   imagination_starts: 4
   imagination_horizon: 2
   learning_rate: lin_1e-3
+  clip_range: lin_0.2
   policy: MlpPolicy
   policy_kwargs: "dict(world_model_kwargs=dict(width=8, depth=1, memory=4), actor_critic_kwargs=dict(net_arch=[8]))"
   callback:
