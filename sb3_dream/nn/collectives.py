@@ -43,8 +43,8 @@ def _reaching_all() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise LostRankError(
-            f"rank {dist.get_rank()} of {dist.get_world_size()} reaches another rank no more: that one failed, was "
-            f"killed, or its machine is gone ({str(error).splitlines()[0]})"
+            f"rank {dist.get_rank()} of {dist.get_world_size()} has lost another rank: that one failed, was killed, or "
+            "its machine is gone"
         ) from error
 
 
