@@ -7,11 +7,19 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 
 from sb3_dream.errors import CommandError, one_line
 
 PROGRAM = "python -m sb3_dream"
 TRACEBACK_FLAG = "--traceback"
+DEFAULT_ALGO = "dream"
+DEFAULT_ENV = "TetrisDirect-v0"
+
+BOTH_PYGAMES = (
+    "pygame and pygame-ce are both installed, and overwrite each other's files: "
+    "pip uninstall -y pygame pygame-ce && pip install pygame-ce"
+)
 
 #: Name of a command -> the module and the function that run it, and what it does. Imported late: RL Zoo takes seconds.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -46,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"sb3-dream {__version__}")
         return 0
+    if both_pygames():
+        print(f"sb3-dream: warning: {BOTH_PYGAMES}", file=sys.stderr)
     try:
         return command(arguments[0])(arguments[1:])
     except CommandError as error:
@@ -77,6 +87,14 @@ def command(name: str) -> Callable[[list[str]], int]:
         raise CommandError(f"unknown command '{name}'; known: {', '.join(COMMANDS)}")
     module, function = COMMANDS[name][0].split(":")
     return getattr(importlib.import_module(module), function)
+
+
+def both_pygames() -> bool:
+    """:return: whether both distributions that are imported as ``pygame`` are installed"""
+    try:
+        return bool(metadata.version("pygame") and metadata.version("pygame-ce"))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def headless() -> bool:

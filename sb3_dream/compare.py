@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from sb3_dream import zoo
-from sb3_dream.cli import PROGRAM, short_error
+from sb3_dream.cli import DEFAULT_ENV, PROGRAM, short_error
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
 from sb3_dream.experiment import Experiment
@@ -214,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} compare", description=__doc__, allow_abbrev=False)
     parser.error = partial(short_error, parser)  # type: ignore[method-assign, assignment]
     add = parser.add_argument
-    add("--env", default="TetrisDirect-v0", help="environment id (default: %(default)s)")
+    add("--env", default=DEFAULT_ENV, help="environment id (default: %(default)s)")
     add("--algos", default="dream,ppo,dqn,random", help="algorithms, with commas; random is one (default: %(default)s)")
     add("--steps", type=int, default=200_000, help="environment steps of each run (default: %(default)s)")
     add("--seeds", type=int, default=3, help="runs of each algorithm, seeds 0, 1, ... (default: %(default)s)")

@@ -1,16 +1,16 @@
 """``play``: Tetris with the keyboard, or an agent's game."""
 
 import argparse
+from collections.abc import Container
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
-from sb3_dream import zoo
-from sb3_dream.cli import PROGRAM, headless, short_error
+from sb3_dream.cli import DEFAULT_ALGO, DEFAULT_ENV, PROGRAM, headless, short_error
 from sb3_dream.errors import CommandError, one_line
-from sb3_dream.player import Player
-from sb3_dream.zoo_commands import DEFAULT_ALGO, DEFAULT_ENV, load_model
+from tetris_gym.__main__ import KEYS
 from tetris_gym.play import play
 
 
@@ -22,32 +22,16 @@ def main(arguments: list[str]) -> int:
     :return: the exit status
     """
     known = _parser().parse_args(arguments)
-    zoo.register()
-    env_id = known.env or _env_of(known.agent) or DEFAULT_ENV
-    zoo.check_environment(env_id)
     window = not (headless() or known.no_window)
     if not window and (known.agent is None or known.record is None):
         raise CommandError("there is no screen: to film an agent, give --agent MODEL.zip and --record FILE.gif")
     games = known.games or (None if window else 1)
+    settings = {"seed": known.seed, "difficulty": known.difficulty, "record": known.record, "games": games}
     try:
         if known.agent is None:
-            play(env=env_id, seed=known.seed, difficulty=known.difficulty, record=known.record, games=games)
-            return 0
-        algo = known.algo or _algo_of(known.agent)
-        zoo.check_algorithm(algo)
-        env = gym.make(env_id)
-        player = Player(load_model(algo, known.agent), env, deterministic=not known.stochastic)
-        results = play(
-            player,
-            env,
-            seed=known.seed,
-            difficulty=known.difficulty,
-            record=known.record,
-            games=games,
-            window=window,
-            speed=known.speed,
-        )
-        env.close()
+            results = play(env=known.env or DEFAULT_ENV, **settings)
+        else:
+            results = _watch(known, window=window, speed=known.speed, **settings)
     except TypeError as error:
         raise CommandError(f"play is for Tetris; use enjoy for other environments ({one_line(error)})") from error
     except (ValueError, gym.error.Error) as error:
@@ -57,18 +41,42 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _algo_of(model: Path) -> str:
+def _watch(known: argparse.Namespace, **settings: Any) -> list[dict[str, Any]]:
+    from sb3_dream import zoo  # takes seconds, which the keyboard need not wait for
+    from sb3_dream.player import Player
+    from sb3_dream.zoo_commands import load_model
+
+    zoo.register()
+    algo = known.algo or _algo_of(known.agent, zoo.ALGOS)
+    zoo.check_algorithm(algo)
+    env_id = known.env or _env_of(known.agent) or DEFAULT_ENV
+    zoo.check_environment(env_id)
+    env = gym.make(env_id)
+    try:
+        player = Player(load_model(algo, known.agent), env, deterministic=not known.stochastic)
+        return play(player, env, **settings)
+    finally:
+        env.close()
+
+
+def _algo_of(model: Path, known: Container[str]) -> str:
     """RL Zoo keeps models in ALGO/ENV_1/ENV.zip."""
     folder = model.resolve().parent.parent.name
-    return folder if folder in zoo.ALGOS else DEFAULT_ALGO
+    return folder if folder in known else DEFAULT_ALGO
 
 
-def _env_of(model: Path | None) -> str | None:
-    return model.stem if model is not None and model.stem in gym.registry else None
+def _env_of(model: Path) -> str | None:
+    return model.stem if model.stem in gym.registry else None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{PROGRAM} play", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} play",
+        description=__doc__,
+        epilog=KEYS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.error = partial(short_error, parser)  # type: ignore[method-assign, assignment]
     add = parser.add_argument
     add("--agent", type=Path, help="a model that plays; without it the keyboard is yours")

@@ -14,7 +14,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dream import zoo
 from sb3_dream.callbacks import TrainingMonitor
+from sb3_dream.cli import DEFAULT_ALGO as ALGO
+from sb3_dream.cli import DEFAULT_ENV as ENV
 from sb3_dream.cli import PROGRAM, headless, short_error
+from sb3_dream.errors import CommandError
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
 from sb3_dream.experiment import Experiment, newest_model
 from sb3_dream.history import TrainingHistory
@@ -24,8 +27,6 @@ from sb3_dream.runs import Run, evaluation_env, versions
 from sb3_dream.stopping import StopSignal
 from tetris_gym.recording import record
 
-ALGO = "dream"
-ENV = "TetrisDirect-v0"
 STEPS = 15_000
 LINES = "total_lines"
 PIECES = "pieces_placed"
@@ -48,6 +49,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
     known = parser.parse_args(arguments)
 
+    for name, least in (("steps", 1), ("seed", 0), ("games", 1)):
+        if getattr(known, name) < least:
+            raise CommandError(f"--{name} must be at least {least}, got {getattr(known, name)}")
     zoo.register()
     run = Run(known.output, ALGO, ENV, known.steps, known.seed)
     result = run.result()
@@ -61,6 +65,7 @@ def main(arguments: list[str]) -> int:
                 return 130
         result = _measure(run, known.games)
         _draw(run)
+        run.keep(result)  # last: what is found is whole
     _tell(run, result)
     return 0
 
@@ -92,9 +97,7 @@ def _measure(run: Run, games: int) -> dict[str, Any]:
         env.seed(GAMES_SEED)
         found[name] = _summary(evaluate(player, env, games, deterministic))
     env.close()
-    result = {"steps": run.steps, "games": games, "players": found, "versions": versions()}
-    run.keep(result)
-    return result
+    return {"steps": run.steps, "games": games, "players": found, "versions": versions()}
 
 
 def _summary(games: Games) -> dict[str, float]:

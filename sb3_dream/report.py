@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from rliable import library, metrics
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def draw_curves(results: Results, measure: str, axis: str, plan: Plan) -> Figure
     :param plan: what was compared
     :return: a learning curve for each algorithm, and a level line for those that do not learn
     """
-    figure, axes = _new_figure(f"{plan.env}: {measure} by {axis}")
+    figure, axes = _new_figure(f"{plan.env}: {measure} over {axis}")
     for colour, (algo, runs) in zip(COLOURS * len(results), results.items(), strict=False):
         label = f"{algo} ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
         if not runs[0]["points"]:
@@ -127,8 +128,9 @@ def draw_curves(results: Results, measure: str, axis: str, plan: Plan) -> Figure
         axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_xlabel("environment steps" if axis == "steps" else "seconds of training")
     axes.set_ylabel(f"{measure} per episode")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if results:
-        axes.legend(frameon=False)
+        figure.legend(loc="outside right upper", frameon=False)  # beside the curves, never on them
     return figure
 
 

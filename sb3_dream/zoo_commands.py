@@ -24,7 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream import zoo
-from sb3_dream.cli import PROGRAM, headless, short_error
+from sb3_dream.cli import DEFAULT_ALGO, DEFAULT_ENV, PROGRAM, headless, short_error
 from sb3_dream.distributed import launched_ranks
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import with_masks
@@ -34,8 +34,6 @@ from sb3_dream.ranked_experiment import RankedExperiment
 from sb3_dream.replaced import replaced
 from sb3_dream.stopping import StopSignal
 
-DEFAULT_ALGO = "dream"
-DEFAULT_ENV = "TetrisDirect-v0"
 DEFAULT_FOLDER = "logs"
 STUDY_FOLDER = "studies"
 HELP_FLAGS = ("-h", "--help")
@@ -229,7 +227,7 @@ def _load(algorithm: Any, path: Path, **keywords: Any) -> BaseAlgorithm:
     try:
         return algorithm.load(path, **keywords)
     except Exception as error:  # whatever unpickling a wrong file may raise
-        raise CommandError(f"cannot load {path}: {one_line(error)}") from error
+        raise CommandError(f"cannot load {path} as a {algorithm.__name__} model: {one_line(error)}") from error
 
 
 class StoreDict(argparse.Action):

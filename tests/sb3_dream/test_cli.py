@@ -1,5 +1,6 @@
 """The command line: what it answers to mistakes, and that RL Zoo's commands work through it."""
 
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
         (["compare", "--algos", "ppo,dreem"], "did you mean 'dream'"),
         (["compare", "--seeds", "0"], "--seeds must be at least 1"),
         (["compare", "--steps", "many"], "invalid int value"),
+        (["quickstart", "--steps", "0"], "--steps must be at least 1"),
     ],
 )
 def test_a_mistake_gets_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +82,22 @@ def test_a_mistake_gets_one_line(arguments: list[str], said: str, capsys: pytest
     assert error.startswith("sb3-dream: error: ")
     assert error.count("\n") == 1
     assert not list(Path().glob("logs/*/*")), "a run that never began leaves no folder that enjoy would look into"
+
+
+def test_two_pygames_are_warned_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    versions = {"pygame-ce": "2.5.8"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert main(["plot"]) == 2
+    assert "warning" not in capsys.readouterr().err
+    versions["pygame"] = "2.6.1"
+    assert main(["plot"]) == 2
+    assert "pip uninstall -y pygame pygame-ce" in capsys.readouterr().err
 
 
 def test_train_then_enjoy_and_film(capsys: pytest.CaptureFixture[str]) -> None:

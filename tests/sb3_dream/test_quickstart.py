@@ -1,0 +1,65 @@
+"""``quickstart``, in a short form: what it leaves behind, and that it is run again without doing anything twice."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sb3_dream import quickstart
+from sb3_dream.callbacks import TrainingMonitor
+from sb3_dream.cli import main
+
+RUN = Path("runs/quickstart/dream/TetrisDirect-v0_1")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quickstart, "MAX_FRAMES", 10)
+
+
+def start(steps: int) -> int:
+    return main(["quickstart", "--steps", str(steps), "--games", "2"])
+
+
+def test_it_is_found_when_finished_and_made_longer_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert start(60) == 0
+    printed = capsys.readouterr().out
+    assert "Training DREAM on TetrisDirect-v0 for 60 steps" in printed
+    for player in ("DREAM, most likely action", "DREAM, sampled actions", "random player"):
+        assert player in printed
+    for name in ("TetrisDirect-v0.zip", "progress.png", "agent.gif"):
+        assert str(RUN / name) in printed
+        assert (RUN / name).is_file()
+    with Image.open(RUN / "agent.gif") as film:
+        assert film.n_frames > 1
+    numbers = printed[printed.index("lines a game") : printed.index("To go on")]
+
+    assert start(60) == 0
+    again = capsys.readouterr().out
+    assert "Found a finished run of 60 steps" in again
+    assert numbers in again
+
+    assert start(90) == 0
+    longer = capsys.readouterr().out
+    assert "Going on with DREAM" in longer
+    assert quickstart.Run(Path("runs/quickstart"), "dream", "TetrisDirect-v0", 90, 0).load().num_timesteps == 90
+
+
+def test_stopped_it_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    step = TrainingMonitor._on_step
+
+    def stop_at_30(self: TrainingMonitor) -> bool:
+        if self.num_timesteps == 30:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingMonitor, "_on_step", stop_at_30)
+        assert start(60) == 130
+    assert "the same command again" in capsys.readouterr().out
+    assert not (RUN / "result.json").exists()
+    assert start(60) == 0
+    assert "Going on with DREAM" in capsys.readouterr().out
