@@ -38,6 +38,7 @@ _COUNTS = {  # name: smallest and largest value
 _SHARES = ("reward_fraction", "initial_fraction", "gamma", "gae_lambda", "tau", "epsilon_start", "epsilon_end")
 _RATES = ("learning_rate", "actor_learning_rate", "critic_learning_rate")
 _GRADIENTS = ("score", "dynamics")
+_OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)
 
 
 def resolve_environment(
@@ -69,6 +70,11 @@ def resolve_environment(
         raise ValueError(
             f"nested observation spaces are not supported: {space}. Expected Box, Discrete, MultiDiscrete, MultiBinary "
             "or a flat Dict of them; gymnasium.wrappers.FlattenObservation makes one vector of all"
+        )
+    if isinstance(space, spaces.Space) and not isinstance(space, _OBSERVATIONS):
+        raise ValueError(
+            f"observations out of {space} are not supported. Expected Box, Discrete, MultiDiscrete, MultiBinary or a "
+            "flat Dict of them"
         )
     if policy is None:
         if space is None:
@@ -115,6 +121,7 @@ def check_hyperparameters(model: Any) -> None:
 
     is_pair = isinstance(model.train_freq, tuple) and len(model.train_freq) == 2
     frequency, unit = model.train_freq if is_pair else (model.train_freq, "step")
+    unit = getattr(unit, "value", unit)  # of a model that was saved, it is an enum's
     valid = _is_whole(frequency) and frequency >= 1 and unit in ("step", "episode")
     require(valid, "train_freq", "a number of steps, at least 1, or like (2, 'episode')")
     if unit == "episode" and getattr(model, "n_envs", 1) > 1:

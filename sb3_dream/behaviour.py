@@ -95,7 +95,8 @@ def experience(evaluated: Evaluated, scale: th.Tensor, through_model: bool, norm
         gains = returns / scale
     else:
         gains = returns - values[:-1]
-        gains = (gains - gains.mean()) / (gains.std() + 1e-8) if normalize_advantage else gains / scale
+        several = gains.numel() > 1  # one alone has no standard deviation
+        gains = (gains - gains.mean()) / (gains.std() + 1e-8) if normalize_advantage and several else gains / scale
     return Experience(
         rollout.features[:-1].detach().flatten(0, 1),
         rollout.actions.detach().flatten(0, 1),

@@ -107,9 +107,9 @@ def replay_files(checkpoint: Path) -> list[str]:
     """
     try:
         names = json.loads((checkpoint / _ABOUT).read_text())["replay"]
-        if not (names and all(re.fullmatch(r"rows-\d+\.zip", name) for name in names)):
+        if not (names and isinstance(names, list) and all(re.fullmatch(r"rows-\d+\.zip", name) for name in names)):
             raise ValueError("it names no files of rows")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{checkpoint / _ABOUT} is damaged: {error!r}") from error
     return names
 

@@ -65,6 +65,7 @@ def restore_snapshot(env: VecEnv, snapshot: str) -> bool:
     :param env: environments of the same kind, which have been reset
     :param snapshot: what :func:`take_snapshot` returned
     :return: whether ``env`` goes on from there; False, with ``env`` as it was, if these are other environments
+    :raises ValueError: if the snapshot was edited to change more than what environments remember
     """
     num_envs, remembered, inner_state = decode(json.loads(snapshot))
     wrappers, inner = _layers(env)
@@ -72,7 +73,11 @@ def restore_snapshot(env: VecEnv, snapshot: str) -> bool:
         return False
     if not _can_tell(inner) or isinstance(inner_state, list) != _each_can_tell(inner):
         return False
+    for wrapper, (_, attributes) in zip(wrappers, remembered, strict=True):
+        _require_known(attributes, _WRAPPERS.get(type(wrapper), ()))
     if isinstance(inner_state, list):
+        for _, attributes in inner_state:
+            _require_known(attributes, _INNER_WRAPPERS)
         for i, (state, attributes) in enumerate(inner_state):
             inner.env_method("set_state", state, indices=[i])
             for name, value in attributes.items():
@@ -82,6 +87,12 @@ def restore_snapshot(env: VecEnv, snapshot: str) -> bool:
     for wrapper, (_, attributes) in zip(wrappers, remembered, strict=True):
         vars(wrapper).update(attributes)
     return True
+
+
+def _require_known(attributes: dict[str, Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(set(attributes) - set(known))
+    if unknown:
+        raise ValueError(f"{', '.join(map(repr, unknown))} is nothing that wrappers of environments remember")
 
 
 def _layers(env: VecEnv) -> tuple[list[VecEnvWrapper], VecEnv]:

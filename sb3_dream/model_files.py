@@ -24,6 +24,7 @@ from sb3_dream._version import __version__
 from sb3_dream.atomic_files import replaced_at_once
 from sb3_dream.policies import DreamPolicy
 from sb3_dream.stored_settings import read_settings, told, trusted, write_settings
+from sb3_dream.zip_files import opened
 
 _VERSION = "_sb3_dream_version"
 _SYSTEM = "system_info.txt"
@@ -94,7 +95,7 @@ def read_model(
     source = _existing(Path(path)) if isinstance(path, (str, os.PathLike)) else open_path(path, "r")
     device = get_device(device)
     try:
-        with zipfile.ZipFile(source) as archive:
+        with opened(source) as archive:
             members = archive.namelist()
             text = archive.read("data")
             states = {member[:-4]: archive.read(member) for member in members if member.endswith(".pth")}
@@ -176,4 +177,6 @@ def _existing(path: Path) -> Path:
 
 
 def _state(content: bytes, device: th.device) -> Any:
+    with opened(io.BytesIO(content)):
+        pass
     return th.load(io.BytesIO(content), map_location=device, weights_only=True)

@@ -231,7 +231,7 @@ _ENCODERS: list[tuple[Callable[[Any], Any], str, Callable[[Any, str], Any]]] = [
 
 
 def _to_array(content: str) -> np.ndarray:
-    return np.load(io.BytesIO(base64.b64decode(content)), allow_pickle=False)
+    return np.lib.format.read_array(io.BytesIO(base64.b64decode(content)), allow_pickle=False)
 
 
 def _to_dtype(name: str) -> np.dtype[Any]:

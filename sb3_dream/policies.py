@@ -17,9 +17,10 @@ from sb3_dream.config_values import as_settings
 from sb3_dream.network_arguments import check_network_arguments
 from sb3_dream.optimizer_arguments import make_optimizer, optimizer_arguments
 from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
-from sb3_dream.stored_settings import read_settings, write_settings
+from sb3_dream.stored_settings import read_settings, told, write_settings
 from sb3_dream.world_models import WORLD_MODELS, make_world_model
 from sb3_dream.world_models.base import Sequences, State, WorldModel
+from sb3_dream.zip_files import opened
 
 if TYPE_CHECKING:
     from sb3_dream.replay_samples import SequenceSamples
@@ -158,12 +159,25 @@ class DreamPolicy(BasePolicy):
         :param device: where the policy is to run
         :param trust: see :func:`~sb3_dream.model_files.read_model`
         :return: the policy
+        :raises FileNotFoundError: if there is no such file
+        :raises ValueError: if it is damaged, something else, or would have to be trusted
         """
         device = get_device(device)
-        stored = th.load(path, map_location=device, weights_only=True)
-        arguments = read_settings(stored["data"], path, trust=trust)
-        policy = cls(lr_schedule=cls._dummy_schedule, **arguments)
-        policy.load_state_dict(stored["state_dict"])
+        try:
+            with opened(path):
+                pass
+            stored = th.load(path, map_location=device, weights_only=True)
+            data, state = stored["data"], stored["state_dict"]
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # whatever reading a wrong file may raise
+            raise ValueError(f"{path} is not a saved policy of DREAM, or it is damaged: {told(error)}") from error
+        arguments = read_settings(data, path, trust=trust)
+        try:
+            policy = cls(lr_schedule=cls._dummy_schedule, **arguments)
+            policy.load_state_dict(state)
+        except Exception as error:  # whatever wrong settings may raise
+            raise ValueError(f"{path}: the settings and the weights do not fit this version: {told(error)}") from error
         return policy.to(device)
 
     def encode(self, observation: PyTorchObs) -> Observation:

@@ -25,6 +25,7 @@ from sb3_dream.plain_values import decode, encode
 from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.replay_storage import Column
 from sb3_dream.stored_settings import told
+from sb3_dream.zip_files import opened
 
 ReplayPath = str | os.PathLike[str] | io.BufferedIOBase
 _PIECE = 8_192  # rows: few enough to be held twice
@@ -166,20 +167,22 @@ def _read(sources: Sequence[Any], make: Callable[[int, int], SequenceReplayBuffe
     for source in sources:
         name = str(source) if isinstance(source, Path) else "the file"
         try:
-            with zipfile.ZipFile(source) as archive:
+            with opened(source) as archive:
                 header = decode(json.loads(archive.read("header")))
                 if buffer is None:
                     buffer = make(header["total_size"], header["n_envs"])
+                    there = np.zeros(buffer.n_envs * buffer.buffer_size, dtype=np.bool_)
                 _require_same(header, buffer, name)
                 if not buffer._allocated and header["heads"].any():
                     buffer._allocate()
-                nbytes += _read_pieces(archive, header, buffer)
+                nbytes += _read_pieces(archive, header, buffer, there)
+                if source is sources[-1]:
+                    _restore(buffer, header, there)
         except (_OtherModelError, FileNotFoundError, MemoryError):
             raise
         except Exception as error:  # whatever reading a wrong file may raise
             raise ValueError(f"{name} holds no replay of DREAM, or it is damaged: {told(error)}") from error
     assert buffer is not None, "there is at least one file"
-    _restore(buffer, header)
     return buffer, nbytes
 
 
@@ -196,26 +199,45 @@ def _require_same(header: dict[str, Any], buffer: SequenceReplayBuffer, name: st
             )
 
 
-def _read_pieces(archive: zipfile.ZipFile, header: dict[str, Any], buffer: SequenceReplayBuffer) -> int:
+def _read_pieces(
+    archive: zipfile.ZipFile, header: dict[str, Any], buffer: SequenceReplayBuffer, there: np.ndarray
+) -> int:
+    """Fill in the rows, and note in ``there`` which ones came; the bytes of all pieces."""
     columns, nbytes = _columns(buffer), 0
     for i, count in enumerate(header["pieces"]):
         slots = _array(archive, f"{i}/slots.npy")
+        if count not in (len(columns), 1) or slots.dtype.kind != "i" or (slots < 0).any():
+            raise ValueError(f"piece {i} is none of rows")
         for j, column in enumerate(columns if count == len(columns) else [buffer._rows.memory]):
-            column.data[slots] = _array(archive, f"{i}/{j}.npy")
+            values = _array(archive, f"{i}/{j}.npy")
+            if values.dtype != column.stored_dtype or values.shape != (len(slots), *column.stored_shape):
+                raise ValueError(f"{column.name} in piece {i} is of shape {values.shape} and type {values.dtype}")
+            column.data[slots] = values
             nbytes += len(slots) * column.row_nbytes
+        there[slots] |= count == len(columns)
     return nbytes
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Its header may promise more than there is, so it only tells how to look at what there is."""
     with archive.open(name) as part:
-        array = np.lib.format.read_array(part, allow_pickle=False)
-        part.read()  # to its end, where the checksum is compared
-    return array
+        np.lib.format.read_magic(part)
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(part)
+        if dtype.hasobject:
+            raise ValueError(f"{name} holds pickled objects")
+        return np.frombuffer(part.read(), dtype).reshape(shape, order="F" if columns_first else "C")
 
 
-def _restore(buffer: SequenceReplayBuffer, header: dict[str, Any]) -> None:
+def _restore(buffer: SequenceReplayBuffer, header: dict[str, Any], there: np.ndarray) -> None:
     rings, rows = buffer._rings, buffer._rows
-    rings.heads[:], rings.starts[:] = header["heads"], header["starts"]
+    heads, starts = header["heads"], header["starts"]
+    if heads.shape != rings.heads.shape or (heads < 0).any() or (starts < -1).any() or (starts > heads).any():
+        raise ValueError(f"its write heads are at {heads}, its sequences begin at {starts}")
+    rings.heads[:], rings.starts[:] = heads, starts
+    if not there[_slots_since(buffer, np.zeros_like(heads))].all():
+        raise ValueError("rows are missing")
+    if not isinstance(header["rng"], np.random.Generator):
+        raise ValueError("its random generator is missing")
     buffer._pending_reward[:], buffer._fresh[:] = header["pending_reward"], header["fresh"]
     buffer.rng = header["rng"]
     if buffer._allocated:

@@ -35,6 +35,7 @@ from sb3_dream.nn.collectives import Agreement
 from sb3_dream.random_streams import RandomStream, global_state, set_global_state
 from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.saved_algorithm import SavedAlgorithm
+from sb3_dream.stored_settings import told
 
 Observations = np.ndarray | dict[str, np.ndarray]
 
@@ -174,7 +175,7 @@ class ResumableAlgorithm(SavedAlgorithm):
         noise = deepcopy(self.action_noise)  # which the base class begins anew
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         require_finite_step(self._last_obs, np.zeros(self.n_envs), [], self.num_timesteps)
-        resumed = pause is not None and not reset_num_timesteps and self._go_on(pause)
+        resumed = pause is not None and not reset_num_timesteps and self._try_to_go_on(pause)
         if not resumed and (reset or self._memory is None):
             self.replay_buffer.truncate_last_trajectory()
             self._memory = self.policy.world_model.initial_memory(self.n_envs)
@@ -204,6 +205,15 @@ class ResumableAlgorithm(SavedAlgorithm):
         normalizer = {name: known[name] for name in statistics if name in known}
         return Pause(self._stream.get_state(), global_state(self.device), normalizer, self._dreams.get_state(), playing)
 
+    def _try_to_go_on(self, pause: Pause) -> bool:
+        try:
+            return self._go_on(pause)
+        except Exception as error:  # whatever the file of another version, or an edited one, may lead to
+            raise ValueError(
+                f"these environments, or this version, cannot go on from where the saved run stood: {told(error)}. "
+                "learn() with reset_num_timesteps=True begins a new run"
+            ) from error
+
     def _go_on(self, pause: Pause) -> bool:
         """
         :param pause: of the saved run
@@ -217,6 +227,10 @@ class ResumableAlgorithm(SavedAlgorithm):
             self._last_obs, self._last_original_obs = playing.observations, playing.original_observations
             self._last_episode_starts = playing.episode_starts
             self._memory = th.as_tensor(playing.memory, device=self.device)
+            expected = self.policy.world_model.initial_memory(self.n_envs).shape
+            if self._memory.shape != expected or np.shape(playing.episode_starts) != (self.n_envs,):
+                raise ValueError(f"its memory is of shape {tuple(self._memory.shape)}, not {tuple(expected)}")
+            self.policy.obs_to_tensor(playing.observations)  # or it says what they should be
         normalizer = self._vec_normalize_env
         if normalizer is not None and pause.normalizer:
             vars(normalizer).update(pause.normalizer)

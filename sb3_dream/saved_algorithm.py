@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -12,12 +13,29 @@ import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
+from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_dream.arguments import check_hyperparameters
 from sb3_dream.checkpoints import MODEL, newest_checkpoint, rank_folder, replay_files, write_checkpoint
 from sb3_dream.model_files import ModelPath, read_model, require_dream, unfit, write_model
 from sb3_dream.policies import DreamPolicy
 from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.replay_files import ReplayChain, ReplayPath, read_replay, write_replay
+
+_NEVER_SAVED = frozenset(
+    ("policy", "replay_buffer", "device", "_logger", "_vec_normalize_env", "_chain", "_stream", "_dreams", "_memory")
+)
+_COUNTERS = ("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates", "n_envs")
+_NOTHING = type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(_COUNTERS, (int,)),
+    "_owed_updates": (int, float),
+    "verbose": (int,),
+    "tensorboard_log": (str, _NOTHING),
+    "ep_info_buffer": (deque, _NOTHING),
+    "ep_success_buffer": (deque, _NOTHING),
+    "env": (VecEnv, _NOTHING),
+}
 
 
 class SavedAlgorithm(OffPolicyAlgorithm):
@@ -104,10 +122,11 @@ class SavedAlgorithm(OffPolicyAlgorithm):
             settings["n_envs"] = env.num_envs
             if force_reset:
                 settings["_last_obs"] = None
-        model = cls(policy_class, env, device=device, _init_setup_model=False)
         try:
-            _require_attributes(cls, settings)
+            model = cls(policy_class, env, device=device, _init_setup_model=False)
+            _require_settings(model, settings)
             vars(model).update(settings | kwargs)
+            check_hyperparameters(model)
             model._setup_model()
             model.set_parameters(stored.parameters, device=device)
         except Exception as error:  # whatever wrong settings may raise
@@ -191,8 +210,12 @@ class SavedAlgorithm(OffPolicyAlgorithm):
         return model
 
 
-def _require_attributes(algorithm: type, settings: dict[str, Any]) -> None:
-    """Methods are no settings: a file that names one was edited."""
-    for name in settings:
-        if callable(getattr(algorithm, name, None)) or isinstance(getattr(algorithm, name, None), property):
+def _require_settings(model: SavedAlgorithm, settings: dict[str, Any]) -> None:
+    """Methods are no settings, nor is what is never saved, and a counter is a number: else, the file was edited."""
+    for name, value in settings.items():
+        of_class = getattr(type(model), name, None)
+        if callable(of_class) or isinstance(of_class, property) or name.startswith("__") or name in _NEVER_SAVED:
             raise ValueError(f"'{name}' is no setting")
+        kinds = _KINDS.get(name)
+        if kinds is not None and not (isinstance(value, kinds) and not isinstance(value, bool)):
+            raise ValueError(f"{name} cannot be {type(value).__name__}")

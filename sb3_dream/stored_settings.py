@@ -49,13 +49,13 @@ def read_settings(
         raise ValueError(f"custom_objects must be a dict or None, not {custom_objects!r}")
     try:
         stored = dict(json.loads(text))
-    except (TypeError, ValueError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"the settings in {source} are damaged: {told(error)}") from error
     stored = {key: stored[key] for key in (stored if only is None else only) if key in stored}
     given = {key: value for key, value in (custom_objects or {}).items() if key in stored}
     pickled = {key: item for key, item in stored.items() if _is_pickled(item) and key not in given}
     if pickled and not trusted(trust):
-        listed = "; ".join(f"{key} ({_contents(item)})" for key, item in sorted(pickled.items()))
+        listed = _legible("; ".join(f"{key} ({_contents(item)})" for key, item in sorted(pickled.items())))
         raise ValueError(
             f"{source} holds pickled objects, and reading those can run any code: {listed}. It is a model of another "
             "algorithm, or brings code of its own. If you know where the file comes from, and only then, pass "
@@ -77,7 +77,13 @@ def told(error: Exception) -> str:
     :param error: any exception
     :return: its kind and the beginning of its message, on one line
     """
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {_legible(' '.join(str(error).split()))[:300]}"
+
+
+def _legible(text: str, most: int = 2_000) -> str:
+    """What a file says, without what would move the cursor of a terminal, and no longer than one reads."""
+    shown = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text[:most])
+    return shown if len(text) <= most else f"{shown} ..."
 
 
 def _stored(value: Any) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,7 +23,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_dream.checkpoints import CheckpointCallback, checkpoints
 from sb3_dream.dream import DREAM
-from tests.sb3_dream.tiny import SavedWalk, tiny
+from tests.sb3_dream.resume_cases import CASES, finish
+from tests.sb3_dream.tiny import SavedWalk, assert_same, tiny
 
 FAULTS: dict[str, tuple[str, str]] = {
     "raises": ("RuntimeError", "torn cable"),
@@ -156,8 +161,119 @@ def test_signals_leave_the_last_checkpoint(number: signal.Signals, tmp_path: Pat
     assert model.num_timesteps >= 16
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="run"):
-        tiny(SavedWalk()).learn(20, callback=CheckpointCallback(tmp_path / "run", save_freq=10))
+# Disks
+
+
+class Disk(NamedTuple):
+    """
+    :param folder: for checkpoints
+    :param fail: a block in which writing there fails
+    :param error: what the operating system says then
+    """
+
+    folder: Path
+    fail: Callable[[], AbstractContextManager[Any]]
+    error: int
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """Files of this process may not grow beyond a few kilobytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """All but a few kilobytes of a disk are taken."""
+    with (folder / "filling").open("wb", buffering=0) as file:
+        free = os.statvfs(folder)
+        file.write(bytes(max(0, free.f_bavail * free.f_frsize - 3 * 4096)))
+    try:
+        yield
+    finally:
+        (folder / "filling").unlink()
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Not as root, who may write everywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.fixture(params=["size of files", "size of the disk", "rights"])
+def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
+    """Disks on which the operating system itself refuses to write, after a while."""
+    if os.name == "nt":
+        pytest.skip("needs the means of POSIX")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        if request.param == "size of files":
+            yield Disk(folder, limited, errno.EFBIG)
+        elif request.param == "rights":
+            try:
+                yield Disk(folder, somebody_else_without_rights(folder), errno.EACCES)
+            finally:
+                folder.chmod(0o755)
+        else:
+            mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", name]
+            if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+                pytest.skip("only root can make a small disk")
+            try:
+                yield Disk(folder, lambda: filled(folder), errno.ENOSPC)
+            finally:
+                subprocess.run(["umount", "-l", name], check=True)
+
+
+def somebody_else_without_rights(folder: Path) -> Callable[[], AbstractContextManager[Any]]:
+    @contextmanager
+    def fail() -> Iterator[None]:
+        folder.chmod(0o555)
+        try:
+            with somebody_else():
+                yield
+        finally:
+            folder.chmod(0o755)
+
+    return fail
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_disks_that_refuse(disk: Disk) -> None:
+    """The error says which file, the last checkpoint is as it was, and once there is room, saving works again."""
+    model = CASES["walk"].start().learn(20)
+    model.save_checkpoint(disk.folder)
+    model.learn(20, reset_num_timesteps=False)
+    before = contents(disk.folder)
+    with disk.fail(), pytest.raises(OSError) as raised:
+        model.learn(20, callback=CheckpointCallback(disk.folder, save_freq=10), reset_num_timesteps=False)
+    assert raised.value.errno == disk.error
+    assert before.items() <= contents(disk.folder).items()
+    assert not list(disk.folder.glob(".writing-*"))
+    assert DREAM.load_checkpoint(disk.folder, device="cpu").num_timesteps == 20
+    reached = model.num_timesteps
+    model.save_checkpoint(disk.folder, keep=1)
+    again = DREAM.load_checkpoint(disk.folder, CASES["walk"].make(), device="cpu")
+    assert again.num_timesteps == reached
+    assert_same(finish(again.learn(9, reset_num_timesteps=False)), finish(model.learn(9, reset_num_timesteps=False)))
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file"):
+        tiny(SavedWalk()).learn(20, callback=CheckpointCallback(tmp_path / "file" / "run", save_freq=10))
