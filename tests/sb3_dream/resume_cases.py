@@ -15,12 +15,20 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
 
 from sb3_dream.dream import DREAM
-from tests.sb3_dream.tiny import NETWORKS, RSSM, SavedWalk, parameters, tiny, vectorized
+from tests.sb3_dream.tiny import NETWORKS, RSSM, SavedMaskedWalk, SavedWalk, parameters, tiny, vectorized
 
 FIRST, SECOND = 34, 22  # neither is where an episode ends or an update is due
 
@@ -31,6 +39,18 @@ class GlobalWalk(SavedWalk):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         luck = random.random() + np.random.rand() + float(th.rand(()))
         return super().step(int(action) if luck < 2 else 1 - int(action))
+
+
+class PartsWalk(SavedWalk):
+    """With a dictionary of observations."""
+
+    def __init__(self) -> None:
+        super().__init__(slip=0.3)
+        numbers = spaces.Box(-1.0, 9.0, (2,), np.float32)
+        self.observation_space = spaces.Dict(cell=self.observation_space, numbers=numbers)  # type: ignore[assignment]
+
+    def _look(self) -> Any:
+        return {"cell": super()._look(), "numbers": np.array([self.cell, self.steps / self.limit], np.float32)}
 
 
 class FloatWalk(SavedWalk):
@@ -52,6 +72,14 @@ class FloatWalk(SavedWalk):
 
 def bare() -> VecEnv:
     return DummyVecEnv([FloatWalk, FloatWalk])
+
+
+def parts() -> VecEnv:
+    return VecNormalize(vectorized(PartsWalk, 2), norm_obs_keys=["numbers"])
+
+
+def processes() -> VecEnv:
+    return SubprocVecEnv([lambda: Monitor(SavedWalk(slip=0.3))] * 2)
 
 
 def tetris() -> VecEnv:
@@ -106,6 +134,16 @@ CASES = {
         {"policy_kwargs": {**NETWORKS, "world_model": "rssm", "world_model_kwargs": RSSM}},
     ),
     "dreams": Case(lambda: vectorized(partial(SavedWalk, slip=0.3), 2), {"dream_length": 100, "initial_fraction": 0.5}),
+    "masks": Case(lambda: vectorized(partial(SavedMaskedWalk, slip=0.3), 2)),
+    "dictionary": Case(
+        parts, {"policy_kwargs": {**NETWORKS, "world_model": "rssm", "world_model_kwargs": RSSM}, "dream_length": 8}
+    ),
+    "processes": Case(processes),
+    "episodes": Case(
+        lambda: vectorized(partial(SavedWalk, slip=0.3), 1),
+        {"train_freq": (2, "episode"), "train_ratio": None, "gradient_steps": 2},
+        one_run=False,  # learn() always plays an episode to its end
+    ),
     "tetris": Case(tetris),
     "tetris apart": Case(tetris_apart),
 }
