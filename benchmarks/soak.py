@@ -131,6 +131,7 @@ def train(steps: int, folder: Path, samples: int = SAMPLES) -> tuple[DREAM, list
         buffer_size=steps // 5,
         learning_starts=steps // 100,
         train_ratio=4,
+        policy_delay=4,
         batch_size=16,
         sequence_length=16,
         imagination_starts=32,

@@ -21,7 +21,7 @@ def new_model() -> DREAM:
         "world_model_kwargs": {"width": 16, "depth": 2, "memory": 8},
         "actor_critic_kwargs": {"net_arch": [32]},
     }
-    updates = {"learning_starts": 100, "train_ratio": 8, "model_warmup": 5, "imagination_starts": 32}
+    updates = {"learning_starts": 100, "train_ratio": 8, "model_warmup": 5, "policy_delay": 1, "imagination_starts": 32}
     return DREAM("TetrisDirect-v0", **updates, policy_kwargs=networks, device="cpu", seed=0)
 
 
