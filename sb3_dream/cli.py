@@ -4,10 +4,13 @@ import argparse
 import importlib
 import io
 import os
+import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 from sb3_dream.errors import CommandError, one_line
 
@@ -87,6 +90,15 @@ def command(name: str) -> Callable[[list[str]], int]:
         raise CommandError(f"unknown command '{name}'; known: {', '.join(COMMANDS)}")
     module, function = COMMANDS[name][0].split(":")
     return getattr(importlib.import_module(module), function)
+
+
+def to_type() -> str:
+    """:return: what begins a command to copy: with this Python, whether its environment is active or not"""
+    python, found = Path(sys.executable), shutil.which("python")
+    if found is not None and Path(found).parent == python.parent:
+        return PROGRAM
+    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    return f"{shlex.quote(str(shown))} -m sb3_dream"
 
 
 def both_pygames() -> bool:

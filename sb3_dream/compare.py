@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
                     run.keep({**run.result(), "error": one_line(error)})
                     print(f"  FAILED: {one_line(error)}")
                 if stop.received:
-                    print(f"Stopped; the same command goes on: {_command(arguments)}")
+                    print("Stopped; the same command goes on from here.")
                     return 130
     page = write_report(known.output, plan, _results(plan, known.output), _command(arguments))
     print(f"Wrote {page}")

@@ -29,6 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream.atomic_files import removed_at_once
 from sb3_dream.checkpoints import MODEL, CheckpointCallback, checkpoints, newest_checkpoint
+from sb3_dream.cli import to_type
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import MASK_METHOD, MaskedEvalCallback
 from sb3_dream.replaced import replaced
@@ -109,6 +110,13 @@ class Experiment(ExperimentManager):
             kwargs = eval(kwargs) if isinstance(kwargs, str) else kwargs  # the file's own convention, as in RL Zoo
             hyperparams["monitor_kwargs"] = {**kwargs, "override_existing": False}
         return hyperparams, saved
+
+    def load_trial(self, storage: str, study_name: str, trial_id: int | None = None, **keywords: Any) -> dict[str, Any]:
+        try:
+            return super().load_trial(storage, study_name, trial_id, **keywords)
+        except (KeyError, IndexError, ValueError) as error:
+            which = "trial" if trial_id is None else f"trial {trial_id}"
+            raise CommandError(f"there is no {which} of a study '{study_name}' in {storage}") from error
 
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]
@@ -209,7 +217,7 @@ class Experiment(ExperimentManager):
     @property
     def resume_command(self) -> str:
         """:return: the command that goes on with this run"""
-        return f"python -m sb3_dream train --resume {shlex.quote(self.save_path)}"
+        return f"{to_type()} train --resume {shlex.quote(self.save_path)}"
 
     def save(self, model: BaseAlgorithm, with_buffer: bool) -> None:
         """

@@ -2,7 +2,6 @@
 how to go on. Stopped, it goes on where it was; finished, it shows what it found."""
 
 import argparse
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from sb3_dream import zoo
 from sb3_dream.callbacks import TrainingMonitor
 from sb3_dream.cli import DEFAULT_ALGO as ALGO
 from sb3_dream.cli import DEFAULT_ENV as ENV
-from sb3_dream.cli import PROGRAM, headless, short_error
+from sb3_dream.cli import PROGRAM, headless, short_error, to_type
 from sb3_dream.errors import CommandError
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
 from sb3_dream.experiment import Experiment, newest_model
@@ -155,9 +154,7 @@ def _tell(run: Run, result: dict[str, Any]) -> None:
             f"{numbers['return']:>9.1f}"
         )
     watch = "record-video" if headless() else "enjoy"
-    python = Path(sys.executable)
-    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    command = f"{shown} -m sb3_dream"
+    command = to_type()
     folder = run.folder.parent.parent
     print(
         f"\nFigure  {_figure_file(run)}\nFilm    {_film_file(run)}\nModel   {run.model_file}\n\nTo go on:\n"

@@ -142,6 +142,7 @@ def draw_finals(results: Results, measure: str, plan: Plan) -> Figure:
     :return: interquartile means with their intervals, and each run as a dot
     """
     figure, axes = _new_figure(f"{plan.env}: {measure} after {plan.steps:,} steps")
+    axes.use_sticky_edges = False  # a bar that begins at the edge of the picture would hide half of a dot
     for row, runs in enumerate(results.values()):
         colour = COLOURS[row % len(COLOURS)]
         (value,), (low,), (high,) = final_estimate(runs, measure)

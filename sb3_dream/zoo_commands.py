@@ -24,7 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream import zoo
-from sb3_dream.cli import DEFAULT_ALGO, DEFAULT_ENV, PROGRAM, headless, short_error
+from sb3_dream.cli import DEFAULT_ALGO, DEFAULT_ENV, PROGRAM, headless, short_error, to_type
 from sb3_dream.distributed import launched_ranks
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import with_masks
@@ -95,7 +95,7 @@ def tune(arguments: list[str]) -> int:
     status = _train(complete)
     print(
         f"The search is in {storage}: the same command goes on with it, here or on other machines that see the file.\n"
-        f"To train with trial N: {PROGRAM} train --algo {known.algo} --env {known.env} "
+        f"To train with trial N: {to_type()} train --algo {known.algo} --env {known.env} "
         f"--storage {storage} --study-name {study} --trial-id N"
     )
     return status
@@ -141,7 +141,7 @@ def plot(arguments: list[str]) -> int:
 def _train(arguments: list[str], resume: Path | None = None) -> int:
     """Check what RL Zoo would answer with a traceback, then train with its own function."""
     zoo.register()
-    known, _ = _parser("conf", "model", "steps").parse_known_args(arguments)
+    known, _ = _parser("conf", "model", "numbers").parse_known_args(arguments)
     complete = list(arguments)
     if not _wants_help(arguments):
         zoo.check_algorithm(known.algo)
@@ -151,6 +151,8 @@ def _train(arguments: list[str], resume: Path | None = None) -> int:
             raise CommandError(
                 f"-n takes a number of steps, at least 1 (or -1: as the hyperparameters say), got {known.steps}"
             )
+        if known.seed >= 2**32:
+            raise CommandError(f"--seed must be below 2**32, got {known.seed}")
         if known.conf is None:
             complete += ["-conf", str(zoo.config_file(known.algo, known.env))]
         elif known.conf.endswith((".yml", ".yaml")):
@@ -337,8 +339,9 @@ def _parser(*options: str) -> argparse.ArgumentParser:
         parser.add_argument("-conf", "--conf-file", dest="conf")
     if "model" in options:
         parser.add_argument("-i", "--trained-agent", dest="model")
-    if "steps" in options:
+    if "numbers" in options:
         parser.add_argument("-n", "--n-timesteps", dest="steps", type=int, default=-1)
+        parser.add_argument("--seed", type=int, default=-1)
     if "resume" in options:
         parser.add_argument("--resume", type=Path)
     if "storage" in options:

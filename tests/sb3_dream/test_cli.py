@@ -1,12 +1,13 @@
 """The command line: what it answers to mistakes, and that RL Zoo's commands work through it."""
 
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sb3_dream.cli import COMMANDS, command, main
+from sb3_dream.cli import COMMANDS, command, main, to_type
 
 TRAIN = ["train", "--algo", "a2c", "--env", "CartPole-v1", "-n", "20", "--eval-freq", "-1", "--verbose", "0"]
 
@@ -57,6 +58,11 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
         ([*TRAIN, "--fast"], "unrecognized arguments: --fast"),
         ([*TRAIN, "-n", "0"], "at least 1"),
         ([*TRAIN, "-n", "-5"], "at least 1"),
+        ([*TRAIN, "--seed", "99999999999"], "below 2**32"),
+        (
+            [*TRAIN, "--storage", "no.log", "--study-name", "s", "--trial-id", "9"],
+            "no trial 9 of a study 's'",
+        ),
         ([*TRAIN, "--algo", "dqn", "--env", "Pendulum-v1"], "only supports (Discrete,) as action spaces"),
         ([*TRAIN, "--algo", "ppo_mask"], "ppo_mask needs action masks"),
         (["train", "--resume", "nowhere"], "no folder nowhere"),
@@ -82,6 +88,17 @@ def test_a_mistake_gets_one_line(arguments: list[str], said: str, capsys: pytest
     assert error.startswith("sb3-dream: error: ")
     assert error.count("\n") == 1
     assert not list(Path().glob("logs/*/*")), "a run that never began leaves no folder that enjoy would look into"
+
+
+def test_commands_to_copy_name_the_python_that_has_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = tmp_path / ".venv" / "bin"
+    ours.mkdir(parents=True)
+    (ours / "python").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(ours / "python3.11"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert to_type() == ".venv/bin/python3.11 -m sb3_dream"
+    monkeypatch.setenv("PATH", str(ours))
+    assert to_type() == "python -m sb3_dream"
 
 
 def test_two_pygames_are_warned_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
