@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from numbers import Integral, Real
 from typing import Any
 
@@ -51,8 +52,10 @@ def resolve_environment(
     :param aliases: the policy names
     :param verbose: SB3's verbosity
     :return: the policy and the environment, made if it was an id
-    :raises ValueError: when a name is neither a policy nor an environment
+    :raises ValueError: when a name is neither a policy nor an environment, or the verbosity is no number
     """
+    if not _is_whole(verbose):
+        raise ValueError(f"verbose must be 0, 1 or 2, not {verbose!r}")
     is_policy = policy in aliases if isinstance(policy, str) else isinstance(policy, type)
     if env is None and not is_policy:
         env, policy = policy, None
@@ -118,6 +121,10 @@ def check_hyperparameters(model: Any) -> None:
     require(model.actor_gradient in _GRADIENTS, "actor_gradient", f"one of {', '.join(map(repr, _GRADIENTS))}")
     seed = model.seed
     require(seed is None or (_is_whole(seed) and 0 <= seed < 2**32), "seed", "a whole number, below 2**32, or None")
+
+    folder = model.tensorboard_log
+    require(folder is None or isinstance(folder, (str, os.PathLike)), "tensorboard_log", "a folder, or None")
+    model.tensorboard_log = None if folder is None else os.fspath(folder)  # which a model file can hold
 
     is_pair = isinstance(model.train_freq, tuple) and len(model.train_freq) == 2
     frequency, unit = model.train_freq if is_pair else (model.train_freq, "step")

@@ -395,8 +395,9 @@ class DREAM(ResumableAlgorithm):
         beginnings = []
         if firsts:
             samples = self.replay_buffer.sample_firsts(firsts, self._vec_normalize_env)
-            beginnings.append(self.policy.first_states(samples))
-            missing -= len(beginnings[0].memory)
+            if len(samples.valid):  # none where episodes are longer than what is stored
+                beginnings.append(self.policy.first_states(samples))
+                missing -= len(samples.valid)
         return [*beginnings, draw_starts(sequences, observed, missing)]
 
     def _train_actor_critic(self, start: State) -> None:

@@ -7,6 +7,7 @@ import torch as th
 from sb3_dream.dreams import Dreams
 from sb3_dream.imagination import Rollout
 from sb3_dream.world_models.base import State
+from tests.sb3_dream.tiny import Walk, parameters, tiny
 
 HORIZON = 5
 
@@ -61,3 +62,15 @@ def test_state_is_complete() -> None:
     assert np.array_equal(copy.age, dreams.age)
     assert copy.state is not None and dreams.state is not None
     assert all(th.equal(a, b) for a, b in zip(copy.state, dreams.state, strict=True))
+
+
+def test_episodes_that_outlast_the_replay_have_no_beginnings_to_dream_from() -> None:
+    endless = Walk(cells=50, start=25, limit=1_000)
+    model = tiny(endless, buffer_size=20, initial_fraction=1.0).learn(80)
+    assert model.replay_buffer.sample_firsts(5, None).valid.shape[0] == 0
+    assert model.num_timesteps == 80 and model._n_updates > 10
+
+
+def test_a_single_dreamt_step_has_no_standard_deviation() -> None:
+    model = tiny(Walk(), batch_size=1, sequence_length=2, imagination_horizon=1, dream_length=1).learn(60)
+    assert all(th.isfinite(value).all() for value in parameters(model).values())

@@ -45,7 +45,8 @@ def boxes(draw: st.DrawFn, bounded: bool = False) -> spaces.Box:
         return spaces.Box(low, high, shape, kind)
     kind = draw(whole)
     info = np.iinfo(kind)
-    ends = sorted({int(info.min), max(int(info.min), -3), 0, 1, 5, int(info.max)})
+    least, most = max(int(info.min), -(2**62)), min(int(info.max), 2**62 - 1)  # or Gymnasium's own sample() overflows
+    ends = sorted({least, max(least, -3), 0, 1, 5, most})
     i, j = sorted(draw(st.lists(st.integers(0, len(ends) - 1), min_size=2, max_size=2, unique=True)))
     return spaces.Box(ends[i], ends[j], shape, kind)
 
@@ -69,8 +70,10 @@ observation_spaces = st.one_of(parts, parts, flat, nested, images, others)
 action_spaces = st.one_of(boxes(True), boxes(), numbers, several, bits, others)
 
 
-def is_nested(space: spaces.Space) -> bool:
-    return isinstance(space, spaces.Dict) and any(isinstance(part, spaces.Dict) for part in space.values())
+def is_refused_in_vectors(space: spaces.Space) -> bool:
+    """By Stable-Baselines3, before DREAM sees it."""
+    nested = isinstance(space, spaces.Dict) and any(isinstance(part, spaces.Dict) for part in space.values())
+    return nested or isinstance(space, (spaces.Text, spaces.Tuple))
 
 
 def trains_or_refuses(make: Any) -> None:
@@ -98,10 +101,9 @@ def test_spaces(observation: spaces.Space, action: spaces.Space, count: int, see
     def make() -> DREAM:
         vector = isinstance(observation, spaces.Dict) or len(observation.shape or ()) == 3
         one = Anything(observation, action)
-        # Stable-Baselines3 refuses nested spaces in a vector before DREAM sees them
         env = (
             one
-            if count == 1 or is_nested(observation)
+            if count == 1 or is_refused_in_vectors(observation)
             else DummyVecEnv([lambda: Anything(observation, action)] * count)
         )
         return tiny(env, policy_kwargs=SEVERAL if vector else NETWORKS, seed=seed)

@@ -209,6 +209,11 @@ def test_paths_files_and_suffixes(tmp_path: Path) -> None:
     assert_same(parameters(other), parameters(model))
 
 
+def test_a_path_to_logs_needs_no_pickle(tmp_path: Path) -> None:
+    tiny(Walk(), tensorboard_log=tmp_path / "logs").save(tmp_path / "model")
+    assert DREAM.load(tmp_path / "model").tensorboard_log == str(tmp_path / "logs")
+
+
 def test_leaving_out_and_leaving_in(tmp_path: Path) -> None:
     model = tiny(Walk())
     model.save(tmp_path / "model", exclude=["gamma"], include=["_custom_logger"])
