@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_dream.arguments import check_hyperparameters, resolve_environment
-from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience
+from sb3_dream.behaviour import draw_starts, evaluate, experience, losses_in_pieces
 from sb3_dream.config_values import as_settings
 from sb3_dream.diagnostics_callback import with_model_error
 from sb3_dream.distributed import agree_on_observations
@@ -116,7 +116,7 @@ class DREAM(ResumableAlgorithm):
         batch_size: int = 16,
         sequence_length: int = 16,
         reward_fraction: float = 0.0,
-        reward_batch_size: int = 0,
+        reward_batch_size: int = 32,
         train_ratio: float | None = 64.0,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
@@ -126,7 +126,7 @@ class DREAM(ResumableAlgorithm):
         imagination_starts: int = 256,
         dream_length: int = 200,
         initial_fraction: float = 0.5,
-        gamma: float = 0.99,
+        gamma: float = 0.97,
         gae_lambda: float = 0.95,
         ent_coef: float = 0.01,
         n_epochs: int = 4,
@@ -384,8 +384,8 @@ class DREAM(ResumableAlgorithm):
             rewarded = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
             parts |= self.policy.world_model.observe_rewarded(self.policy.encode_sequences(rewarded))
         losses = {f"world_model/{name}": loss for name, loss in parts.items()}
-        loss = minimise(self.policy.world_model_optimizer, losses, self.max_grad_norm, self._when())
-        self._log({"world_model_loss": loss, **losses, **observed.metrics})
+        losses = minimise(self.policy.world_model_optimizer, losses, self.max_grad_norm, self._when())
+        self._log({"world_model_loss": th.stack(list(losses.values())).sum(), **losses, **observed.metrics})
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
 
     def _beginnings(self, sequences: Sequences, observed: Observed) -> list[State]:
@@ -417,9 +417,8 @@ class DREAM(ResumableAlgorithm):
         epochs, parts = (1, 1) if through_model else (self.n_epochs, self.n_minibatches)
         clip_range = FloatSchedule(self.clip_range)(self._current_progress_remaining)
         for part in steps.batches(epochs, parts, starts * self.imagination_horizon):
-            losses, metrics = behaviour_losses(actor_critic, part, through_model, clip_range, self.ent_coef)
-            minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when())
-            self._log(losses | metrics)
+            losses = losses_in_pieces(actor_critic, part, through_model, clip_range, self.ent_coef)
+            self._log(minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when()))
         imagined_reward = rollout.rewards.detach().mean()
         self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
 

@@ -81,6 +81,10 @@ class ObservationSpec:
     def vector_size(self) -> int:
         return sum(segment.size for segment in self.segments)
 
+    def holds_bits(self, start: int, size: int) -> bool:
+        """Whether these values of the vector are independent bits, all of them."""
+        return any(s.kind == "bits" and s.start <= start and start + size <= s.start + s.size for s in self.segments)
+
     def encode(self, observation: th.Tensor | dict[str, th.Tensor]) -> Observation:
         """
         :param observation: raw tensors with any leading dimensions, as stored or as the environment gives them

@@ -17,6 +17,7 @@ from torch import nn
 from sb3_dream.nn.distributions import symlog
 from sb3_dream.nn.grid import Grid, GridNet, Layout
 from sb3_dream.nn.moments import RunningMoments
+from sb3_dream.nn.sight import ColumnSight
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
 from sb3_dream.world_models.observation_head import ObservationHead
@@ -38,6 +39,9 @@ class RecurrentWorldModel(WorldModel):
     :param reward_bins: bins of a two-hot reward head; 1 for a plain number with a squared loss
     :param clock: tell the networks the step's number in the episode modulo 2, 3, .. 8. Much that is hidden in games
         happens at every k-th step; a recurrent network learns to count to k late, if ever
+    :param sight: filled runs that the model tells apart in each column of a binary grid, see :class:`ColumnSight`
+    :param practice: share of the outcomes that are learned from an imagined next observation in place of the real one
+        (scheduled sampling, Bengio et al. 2015): in imagination there are no others
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
     """
 
@@ -53,8 +57,10 @@ class RecurrentWorldModel(WorldModel):
         depth: int = 4,
         memory: int = 32,
         cell: Literal["gru", "lstm"] = "gru",
-        reward_bins: int = 63,
+        reward_bins: int = 1,
         clock: bool = True,
+        sight: int = 2,
+        practice: float = 0.5,
         temperature: float = 1.0,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)
@@ -64,11 +70,15 @@ class RecurrentWorldModel(WorldModel):
             raise ValueError(f"cell is 'gru' or 'lstm', not {cell!r}")
         observed = observation_spec.layout
         columns = observed.columns
+        pictures = tuple(g for g in observed.grids if observation_spec.holds_bits(g.start, g.size))
+        self.sight = ColumnSight(observed, pictures, sight)
+        seen = self.sight.layout
         action = Layout(action_spec.vector_size)
         grids = (Grid(0, memory, columns, column_major=True),) if observed.grids else ()
         remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
 
-        self.hidden, self.columns, self.cell, self.temperature = memory, columns, cell, temperature
+        self.hidden, self.columns, self.cell = memory, columns, cell
+        self.practice, self.temperature = practice, temperature
         self.clock = clock
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
         self.feature_layout = observed + remembered
@@ -76,12 +86,12 @@ class RecurrentWorldModel(WorldModel):
         self.register_buffer("speeds", 2 * math.pi / th.tensor(_PERIODS), persistent=False)
         continuous = any(segment.kind == "continuous" for segment in observation_spec.segments)
         self.moments = RunningMoments(observed.size) if continuous else None
-        self.encoder = GridNet(observed + action, width, max(1, depth // 2))
+        self.encoder = GridNet(seen + action, width, max(1, depth // 2))
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
-        self.predictor = GridNet(observed + action + remembered, width, depth)
+        self.predictor = GridNet(seen + action + remembered, width, depth)
         self.observation_head = ObservationHead(observation_spec.segments, observed, width)
-        change = observed  # the new observation, as it differs from the old one
-        self.outcome_head = OutcomeHead(observed + change + action + remembered, width, max(1, depth // 2), reward_bins)
+        change = seen  # the new observation, as it differs from the old one
+        self.outcome_head = OutcomeHead(seen + change + action + remembered, width, max(1, depth // 2), reward_bins)
         if mask_size is not None:
             self.mask_net = GridNet(self.feature_layout, width, 1)
             self.mask_head = nn.Linear(width * columns, mask_size)
@@ -90,7 +100,7 @@ class RecurrentWorldModel(WorldModel):
         return State(memory, observation[VECTOR])
 
     def remember(self, state: State, action: th.Tensor) -> th.Tensor:
-        inputs = self.encoder(th.cat((self._scale(state.percept), action), -1))  # (N, J, D)
+        inputs = self.encoder(th.cat((self._see(state.percept), action), -1))  # (N, J, D)
         _, carried = self.rnn(inputs.reshape(1, -1, inputs.shape[-1]), self._unpack(state.memory))
         return self._pack(carried, self._tick(state.memory, 1))
 
@@ -128,8 +138,9 @@ class RecurrentWorldModel(WorldModel):
         old, new, acted, remembered = before(observation), after(observation), before(action), after(memory)
         valid = after(sequences.valid)
         self.observation_head.update_scale(old, new, valid)
-        nats = self.observation_head.loss(self._predict(remembered, old, acted), old, new)
-        outcome = self._outcome(remembered, old, acted, new)
+        predicted = self._predict(remembered, old, acted)
+        nats = self.observation_head.loss(predicted, old, new)
+        outcome = self._outcome(remembered, old, acted, self._practise(predicted, old, new))
         reward, terminated = after(sequences.reward), after(sequences.terminated)
         losses = {
             "observation": masked_mean(nats, valid),
@@ -147,8 +158,11 @@ class RecurrentWorldModel(WorldModel):
 
     def observe_rewarded(self, sequences: Sequences) -> dict[str, th.Tensor]:
         observation, action = sequences.observation[VECTOR], sequences.action
-        memory = self._memories(observation, action, sequences.memory)
-        outcome = self._outcome(memory[:, -1], observation[:, -2], action[:, -2], observation[:, -1])
+        remembered = self._memories(observation, action, sequences.memory)[:, -1]
+        old, new, acted = observation[:, -2], observation[:, -1], action[:, -2]
+        with th.no_grad():
+            predicted = self._predict(remembered, old, acted)
+        outcome = self._outcome(remembered, old, acted, self._practise(predicted, old, new))
         reward, terminated, valid = sequences.reward[:, -1], sequences.terminated[:, -1], sequences.valid[:, -1]
         return {"rare_reward": self.outcome_head.amount_loss(outcome, reward, terminated, valid)}
 
@@ -160,7 +174,7 @@ class RecurrentWorldModel(WorldModel):
         :return: (B, T, M) memory before each observation
         """
         batch, length = action.shape[:2]
-        inputs = th.cat((self._scale(observation), action), -1)[:, :-1].flatten(0, 1)
+        inputs = th.cat((self._see(observation), action), -1)[:, :-1].flatten(0, 1)
         encoded = self.encoder(inputs).unflatten(0, (batch, length - 1))  # (B, T - 1, J, D)
         encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T - 1, B * J, D)
         ticks = self._tick(first, th.arange(1, length, device=first.device)[:, None, None])  # (T - 1, B, 1)
@@ -177,20 +191,30 @@ class RecurrentWorldModel(WorldModel):
         return th.cat((first[:, None], rest.transpose(0, 1)), 1)
 
     def _predict(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor) -> dict[str, th.Tensor]:
-        inputs = th.cat((self._scale(old), action, self._remembered(memory)), -1)
+        inputs = th.cat((self._see(old), action, self._remembered(memory)), -1)
         return self.observation_head(self.predictor(inputs), old)
+
+    def _practise(self, predicted: dict[str, th.Tensor], old: th.Tensor, new: th.Tensor) -> th.Tensor:
+        """Real next observations ``new`` (N, V), some of them replaced by imagined ones."""
+        with th.no_grad():
+            imagined = self.observation_head.sample(predicted, old, self.temperature)
+        return th.where(th.rand(old.shape[0], 1, device=old.device) < self.practice, imagined, new)
 
     def _outcome(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor, new: th.Tensor) -> OutcomeLogits:
         # the new observation enters as the change, which is what most rewards are about
-        old, new = self._scale(old), self._scale(new)
+        old, new = self._see(old), self._see(new)
         return self.outcome_head(th.cat((old, new - old, action, self._remembered(memory)), -1))
 
     def _mask_logits(self, features: th.Tensor) -> th.Tensor:
         return self.mask_head(self.mask_net(features).flatten(1))
 
     def _scale(self, observation: th.Tensor) -> th.Tensor:
-        """(..., V) observations as the networks see them: bits as they are, others in standard deviations."""
+        """(..., V) observations as the actor and the critic see them: bits as they are, others standardised."""
         return observation if self.moments is None else self.moments.normalize(symlog(observation))
+
+    def _see(self, observation: th.Tensor) -> th.Tensor:
+        """(..., V) observations as the model's own networks see them: in pictures also what lies behind what."""
+        return self.sight(self._scale(observation))
 
     def _remembered(self, memory: th.Tensor) -> th.Tensor:
         """(N, M) memory as the networks see it: the recurrent output, and the clock's hands."""
