@@ -110,8 +110,9 @@ def require_finite_step(
     """
     values = [("reward", None, rewards), *_parts(None, observations)]
     for i, info in enumerate(infos):
-        if info.get("terminal_observation") is not None:
-            values += _parts(i, info["terminal_observation"])
+        if "terminal_observation" in info:
+            last = info["terminal_observation"]
+            values += _parts(i, np.nan if last is None else last)
     for name, env_index, value in values:
         if np.issubdtype(np.asarray(value).dtype, np.floating) and not np.isfinite(value).all():
             index = int(np.argwhere(~np.isfinite(value))[0][0]) if env_index is None else env_index

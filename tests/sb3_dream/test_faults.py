@@ -35,6 +35,8 @@ FAULTS: dict[str, tuple[str, str]] = {
     "shape": ("ValueError", r"shape"),
     "text": ("ValueError", "could not convert string to float"),
     "nothing": ("ValueError", "environment 1 returned NaN or infinity"),
+    "NaN at the end": ("ValueError", "environment 1 returned NaN or infinity in its observation at step 50"),
+    "nothing at the end": ("ValueError", "environment 1 returned NaN or infinity in its observation at step 50"),
     "reward text": ("ValueError", "could not convert string to float"),
 }
 
@@ -56,6 +58,8 @@ class Faulty(SavedWalk):
         match self.fault:
             case "raises":
                 raise RuntimeError("torn cable")
+            case "NaN at the end" | "nothing at the end":
+                return look * np.nan if self.fault.startswith("NaN") else None, reward, True, False, info
             case "NaN":
                 wrong = look * np.nan
             case "infinity":
