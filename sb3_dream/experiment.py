@@ -111,9 +111,11 @@ class Experiment(ExperimentManager):
             hyperparams["monitor_kwargs"] = {**kwargs, "override_existing": False}
         return hyperparams, saved
 
-    def load_trial(self, storage: str, study_name: str, trial_id: int | None = None, **keywords: Any) -> dict[str, Any]:
+    def load_trial(
+        self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True
+    ) -> dict[str, Any]:
         try:
-            return super().load_trial(storage, study_name, trial_id, **keywords)
+            return super().load_trial(storage, study_name, trial_id, convert)
         except (KeyError, IndexError, ValueError) as error:
             which = "trial" if trial_id is None else f"trial {trial_id}"
             raise CommandError(f"there is no {which} of a study '{study_name}' in {storage}") from error

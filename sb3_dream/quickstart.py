@@ -153,14 +153,14 @@ def _tell(run: Run, result: dict[str, Any]) -> None:
             f"{name:<28}{numbers['lines']:>14.2f}{numbers['best']:>12.0f}{numbers['pieces']:>9.1f}"
             f"{numbers['return']:>9.1f}"
         )
-    watch = "record-video" if headless() else "enjoy"
+    watch, film = ("record-video", " --record game.gif") if headless() else ("enjoy", "")
     command = to_type()
     folder = run.folder.parent.parent
     print(
         f"\nFigure  {_figure_file(run)}\nFilm    {_film_file(run)}\nModel   {run.model_file}\n\nTo go on:\n"
         f"  {command} {watch} --algo {ALGO} --env {ENV} -f {folder}\n"
-        f"  {command} play --agent {run.model_file}\n"
-        f"  {command} quickstart --steps {2 * run.steps}   (goes on from here)\n"
+        f"  {command} play --agent {run.model_file}{film}\n"
+        f"  {command} quickstart --steps {2 * run.steps} --seed {run.seed} --output {folder}   (goes on from here)\n"
         f"  {command} compare --env {ENV} --algos dream,ppo,random --steps {run.steps} --seeds 1\n"
         f"  {command} train --algo {ALGO} --env CartPole-v1 -P"
     )
