@@ -128,15 +128,16 @@ class ActorCritic(nn.Module):
         """Raw critic outputs (N, bins) to values (N,)."""
         return outputs.squeeze(-1) if self.bins is None else self.bins.decode(outputs)
 
-    def value_loss(self, outputs: th.Tensor, target: th.Tensor) -> th.Tensor:
+    def value_loss(self, outputs: th.Tensor, *targets: th.Tensor) -> th.Tensor:
         """
         :param outputs: (N, bins) raw critic outputs
-        :param target: (N,) values
-        :return: (N,)
+        :param targets: (N,) values, one or several of them
+        :return: (N,) summed over the targets
         """
         if self.bins is None:
-            return F.smooth_l1_loss(outputs.squeeze(-1), target, reduction="none")
-        return self.bins.loss(outputs, target)
+            value = outputs.squeeze(-1)
+            return sum(F.smooth_l1_loss(value, target, reduction="none") for target in targets)  # type: ignore[return-value]
+        return self.bins.loss(outputs, *targets)
 
     def update_slow_critic(self, tau: float) -> None:
         """

@@ -57,9 +57,9 @@ class Experience(NamedTuple):
     weights: th.Tensor
     masks: th.Tensor | None
 
-    def rows(self, index: th.Tensor) -> Experience:
+    def rows(self, index: th.Tensor | slice) -> Experience:
         """
-        :param index: (M,) which steps
+        :param index: which steps, (M,) or a slice
         """
         return Experience(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
 
@@ -71,6 +71,9 @@ class Experience(NamedTuple):
         :return: ``epochs * parts`` batches, fewer only where there are hardly more steps than parts
         """
         for _ in range(epochs):
+            if parts == 1 and size >= len(self.returns):
+                yield self
+                continue
             for rows in th.randperm(len(self.returns), device=self.returns.device)[:size].chunk(parts):
                 yield self.rows(rows)
 
@@ -109,6 +112,26 @@ def experience(evaluated: Evaluated, scale: th.Tensor, through_model: bool, norm
     )
 
 
+_PIECE = 1024  # steps whose activations, a few megabytes, stay in a processor's cache until the backward pass
+
+
+def losses_in_pieces(
+    actor_critic: ActorCritic, steps: Experience, through_model: bool, clip_range: float, ent_coef: float
+) -> Iterator[dict[str, th.Tensor]]:
+    """
+    :param steps: any number
+    :return: losses and metrics, as :func:`behaviour_losses` gives them, in pieces that add up. There is one alone
+        where gradients go on into the rollout, and on a GPU, which is fastest with all steps at once
+    """
+    count = len(steps.returns)
+    size = _PIECE if steps.features.device.type == "cpu" and not through_model else count
+    for start in range(0, count, size):
+        piece = steps.rows(slice(start, start + size))
+        losses, metrics = behaviour_losses(actor_critic, piece, through_model, clip_range, ent_coef)
+        share = len(piece.returns) / count
+        yield {name: share * scalar for name, scalar in (losses | metrics).items()}
+
+
 def behaviour_losses(
     actor_critic: ActorCritic, steps: Experience, through_model: bool, clip_range: float, ent_coef: float
 ) -> tuple[dict[str, th.Tensor], dict[str, th.Tensor]]:
@@ -126,7 +149,7 @@ def behaviour_losses(
         gain = th.minimum(ratio * steps.gains, ratio.clamp(1 - clip_range, 1 + clip_range) * steps.gains)
     entropy = actor.entropy()
     # the regulariser keeps the critic near its slow copy, on whose returns it learns (DreamerV3, "Critic learning")
-    value_loss = actor_critic.value_loss(outputs, steps.returns) + actor_critic.value_loss(outputs, steps.values)
+    value_loss = actor_critic.value_loss(outputs, steps.returns, steps.values)
     losses = {
         "actor_loss": -(gain * steps.weights).mean(),
         "entropy_loss": -ent_coef * (entropy * steps.weights).mean(),

@@ -43,11 +43,12 @@ def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, ho
     :param horizon: number of steps H
     """
     spec = world_model.action_spec
-    state, features = start, [world_model.features(start)]
+    state, features = start, world_model.features(start)
+    seen = _Stack(features, horizon + 1)
     actions, log_probs, masks, outcomes = [], [], [], []
     for _ in range(horizon):
         mask = world_model.action_mask(state)
-        policy = actor_critic.actions(features[-1], mask)
+        policy = actor_critic.actions(features, mask)
         action = policy.sample()
         log_probs.append(policy.log_prob(action))
         # the environment clips what leaves the box; the gradient passes as if it had not
@@ -55,12 +56,13 @@ def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, ho
         encoded = spec.encode(played)
         previous, state = state, world_model.step(state, encoded)
         outcomes.append(world_model.outcome(previous, encoded, state))
-        features.append(world_model.features(state))
+        features = world_model.features(state)
+        seen.append(features)
         actions.append(action)
         if mask is not None:
             masks.append(mask)
     return Rollout(
-        th.stack(features),
+        seen.stacked(),
         th.stack(actions),
         th.stack(log_probs),
         th.stack(masks) if masks else None,
@@ -68,6 +70,31 @@ def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, ho
         th.stack([outcome.continues for outcome in outcomes]),
         state,
     )
+
+
+class _Stack:
+    """``th.stack`` of large tensors: without gradients each is copied at once, while it lies in the processor's cache.
+
+    :param first: of the tensors
+    :param count: how many there will be
+    """
+
+    def __init__(self, first: th.Tensor, count: int) -> None:
+        self._whole = None if th.is_grad_enabled() else first.new_empty(count, *first.shape)
+        self._parts: list[th.Tensor] = []
+        self.append(first)
+
+    def append(self, part: th.Tensor) -> None:
+        """
+        :param part: the next tensor
+        """
+        self._parts.append(part if self._whole is None else self._whole[len(self._parts)].copy_(part))
+
+    def stacked(self) -> th.Tensor:
+        """
+        :return: all of them
+        """
+        return th.stack(self._parts) if self._whole is None else self._whole
 
 
 def lambda_returns(

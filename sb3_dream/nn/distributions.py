@@ -5,9 +5,12 @@ No ``torch.distributions`` here: on a CPU its checks and its sampling cost more 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch as th
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
 def symlog(x: th.Tensor) -> th.Tensor:
@@ -18,6 +21,28 @@ def symlog(x: th.Tensor) -> th.Tensor:
 def symexp(x: th.Tensor) -> th.Tensor:
     """The inverse of :func:`symlog`."""
     return th.sign(x) * th.expm1(x.abs())
+
+
+_FEW = 32  # classes: with fewer, the softmax over the last dimension uses a part of a processor's vectors only
+
+
+def softmax(logits: th.Tensor) -> th.Tensor:
+    """
+    :param logits: (..., K)
+    :return: (..., K) probabilities; few classes of many rows lie class after class in memory, which is 20 times faster
+    """
+    if logits.shape[-1] >= _FEW or logits.numel() < 4096:
+        return F.softmax(logits, -1)
+    return F.softmax(logits.movedim(-1, 0), 0).movedim(0, -1)
+
+
+def unimix_probabilities(logits: th.Tensor, unimix: float) -> th.Tensor:
+    """
+    :param logits: (..., K)
+    :param unimix: share of the uniform distribution
+    :return: (..., K) probabilities of the mixture
+    """
+    return softmax(logits).mul(1 - unimix).add_(unimix / logits.shape[-1])
 
 
 def log_unimix(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) -> th.Tensor:
@@ -32,27 +57,37 @@ def log_unimix(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) 
         logits = logits.masked_fill(~mask, -th.inf)
     if unimix == 0.0:
         return F.log_softmax(logits, -1)
-    probabilities = F.softmax(logits, -1)
     if mask is None:
-        return th.log((1 - unimix) * probabilities + unimix / logits.shape[-1])
+        return th.log(unimix_probabilities(logits, unimix))
     uniform = mask / mask.sum(-1, keepdim=True)
-    mixed = (1 - unimix) * probabilities + unimix * uniform
+    mixed = (1 - unimix) * softmax(logits) + unimix * uniform
     # the logarithm of 1 instead of 0 keeps the gradient of masked classes 0 rather than NaN
     return th.log(th.where(mask, mixed, 1.0)).masked_fill(~mask, -th.inf)
 
 
-def sample_categorical(log_probs: th.Tensor) -> th.Tensor:
-    """One uniform number and a cumulative sum: on a CPU 14 times faster than ``torch.multinomial``'s race.
+def draw(probabilities: th.Tensor, uniform: th.Tensor, dim: int) -> th.Tensor:
+    """Invert the cumulative distribution: on a CPU 14 times faster than ``torch.multinomial``'s race.
 
+    :param probabilities: of K classes along ``dim``, normalised
+    :param uniform: random numbers in [0, 1), of size 1 along ``dim``
+    :param dim: dimension of the classes
+    :return: int64 indices, of size 1 along ``dim``; a class of probability 0 is never drawn
+    """
+    cumulative = probabilities.cumsum(dim)
+    # the cumulative sum may end a rounding error away from 1; scaling by its end keeps every draw inside the support,
+    # and so does staying below the end itself, to which a product may be rounded
+    total = cumulative.narrow(dim, -1, 1)
+    threshold = th.minimum(uniform * total, th.nextafter(total, th.zeros_like(total)))
+    return (cumulative <= threshold).sum(dim, keepdim=True)
+
+
+def sample_categorical(log_probs: th.Tensor) -> th.Tensor:
+    """
     :param log_probs: (..., K) normalised
     :return: (...) int64 indices; a class of probability 0 is never drawn
     """
-    cumulative = log_probs.exp().cumsum(-1)
-    # the cumulative sum may end a rounding error away from 1; scaling by its end keeps every draw inside the support
-    threshold = th.rand_like(cumulative[..., :1]) * cumulative[..., -1:]
-    index = (cumulative <= threshold).sum(-1)
-    # rounding up to exactly the total would fall behind the last class: take the most probable one then
-    return th.where(index < log_probs.shape[-1], index, log_probs.argmax(-1))
+    probabilities = log_probs.exp()
+    return draw(probabilities, th.rand_like(probabilities[..., :1]), -1).squeeze(-1)
 
 
 def categorical_entropy(log_probs: th.Tensor) -> th.Tensor:
@@ -103,24 +138,41 @@ class TwoHot(nn.Module):
         mirrored = probabilities[..., half + 1 :] - probabilities[..., :half].flip(-1)
         return (mirrored * self.centers[half + 1 :]).sum(-1)
 
-    def encode(self, target: th.Tensor) -> th.Tensor:
+    def encode(self, target: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param target: (...) values
-        :return: (..., K) weights on the two bins around each value, summing to 1
+        :return: (...) int64 index of the bin above each value, at least 1, and its weight; the bin below has the rest
         """
-        last = self.centers.shape[0] - 1
         target = target.clamp(self.centers[0], self.centers[-1])
-        above = th.searchsorted(self.centers, target.contiguous()).clamp(1, last)
+        above = th.searchsorted(self.centers, target.contiguous()).clamp(1, self.centers.shape[0] - 1)
         low, high = self.centers[above - 1], self.centers[above]
-        weight = ((target - low) / (high - low)).unsqueeze(-1)
-        encoded = target.new_zeros(*target.shape, last + 1)
-        encoded.scatter_(-1, above.unsqueeze(-1) - 1, 1 - weight)
-        return encoded.scatter_(-1, above.unsqueeze(-1), weight)
+        return above, (target - low) / (high - low)
 
-    def loss(self, logits: th.Tensor, target: th.Tensor) -> th.Tensor:
+    def loss(self, logits: th.Tensor, *targets: th.Tensor) -> th.Tensor:
         """
         :param logits: (..., K)
-        :param target: (...)
-        :return: (...) cross-entropy in nats
+        :param targets: (...) each, without gradients
+        :return: (...) cross-entropies in nats, summed over the targets
         """
-        return -(self.encode(target) * F.log_softmax(logits, -1)).sum(-1)
+        above, weight = zip(*(self.encode(target) for target in targets), strict=True)
+        index = th.stack([part for high in above for part in (high - 1, high)], -1)  # (..., 2 per target)
+        weights = th.stack([part for share in weight for part in (1 - share, share)], -1)
+        return _SparseCrossEntropy.apply(logits, index, weights)
+
+
+class _SparseCrossEntropy(th.autograd.Function):
+    """Cross-entropy with targets that are zero but for a few classes; over many classes this is bound by memory."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: th.Tensor, index: th.Tensor, weights: th.Tensor) -> th.Tensor:
+        log_probs = F.log_softmax(logits, -1)
+        ctx.save_for_backward(log_probs, index, weights)
+        return -(weights * log_probs.gather(-1, index)).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor | None, ...]:
+        log_probs, index, weights = ctx.saved_tensors
+        weights = weights * gradient.unsqueeze(-1)
+        d_logits = log_probs.exp().mul_(weights.sum(-1, keepdim=True))
+        return d_logits.scatter_add_(-1, index, -weights), None, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch as th
@@ -10,25 +10,33 @@ from torch import nn
 
 from sb3_dream.nn.collectives import average_gradients
 
+Scalars = dict[str, th.Tensor]
 
-def minimise(optimizer: th.optim.Optimizer, losses: dict[str, th.Tensor], max_grad_norm: float, when: str) -> th.Tensor:
+
+def minimise(
+    optimizer: th.optim.Optimizer, losses: Scalars | Iterable[Scalars], max_grad_norm: float, when: str
+) -> Scalars:
     """One step on the sum of the losses.
 
-    :param losses: scalars by name
+    :param losses: scalars by name, or pieces of them that add up: each piece is passed backwards before the next one is
+        computed. Scalars without gradients are handed back only
     :param max_grad_norm: of each of the optimiser's parameter groups
     :param when: for the error message
-    :return: the sum, detached
+    :return: the scalars, summed over the pieces, detached
     :raises FloatingPointError: if a loss or a gradient is NaN or infinite; no parameter has changed then
     """
-    loss = th.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    total: Scalars = {}
+    for piece in (losses,) if isinstance(losses, dict) else losses:
+        th.stack([scalar for scalar in piece.values() if scalar.requires_grad]).sum().backward()
+        for name, scalar in piece.items():
+            total[name] = total[name] + scalar.detach() if name in total else scalar.detach()
     average_gradients(optimizer)
     groups = [group["params"] for group in optimizer.param_groups]
     norms = [th.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True) for parameters in groups]
-    require_finite_losses(losses, sum(norms, loss.detach()), when)
+    require_finite_losses(total, sum(norms, th.stack(list(total.values())).sum()), when)
     optimizer.step()
-    return loss.detach()
+    return total
 
 
 @contextmanager

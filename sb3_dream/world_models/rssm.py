@@ -14,7 +14,14 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_dream.nn.distributions import TwoHot, categorical_entropy, categorical_kl, log_unimix, sample_categorical
+from sb3_dream.nn.distributions import (
+    TwoHot,
+    categorical_entropy,
+    categorical_kl,
+    draw,
+    log_unimix,
+    unimix_probabilities,
+)
 from sb3_dream.nn.grid import Layout
 from sb3_dream.nn.mlp import mlp, zero_init
 from sb3_dream.nn.recurrence import BlockGRU
@@ -22,6 +29,7 @@ from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
 from sb3_dream.world_models.decoders import ObservationDecoder, straight_through
 from sb3_dream.world_models.encoders import ObservationEncoder
+from sb3_dream.world_models.rssm_scan import ScanWeights, scan
 
 
 class RSSMWorldModel(WorldModel):
@@ -103,7 +111,7 @@ class RSSMWorldModel(WorldModel):
         return self._advance(state.memory, state.percept, self.step_action(action))
 
     def imagine(self, memory: th.Tensor, state: State, action: th.Tensor) -> State:
-        return State(memory, self._percept(self._log_probs(self.prior(memory)), sample=True))
+        return State(memory, self._percept(self.prior(memory), sample=True))
 
     def features(self, state: State) -> th.Tensor:
         return th.cat((state.memory, state.percept), -1)
@@ -124,9 +132,10 @@ class RSSMWorldModel(WorldModel):
     def observe(self, sequences: Sequences) -> Observed:
         observation = {key: value.flatten(0, 1) for key, value in sequences.observation.items()}  # (B * T, ...)
         shape = sequences.reward.shape
-        memory, percept, posterior = self._scan(self.encoder(observation).unflatten(0, shape), sequences)
-        prior = self._log_probs(self.prior(memory.flatten(0, 1))).unflatten(0, shape)  # (B, T, G, K)
-        features = th.cat((memory, percept), -1).flatten(0, 1)  # (B * T, F)
+        memory, percept, logits = self._scan(self.encoder(observation).unflatten(0, shape), sequences)
+        posterior = self._log_probs(logits)  # (B * T, G, K)
+        prior = self._log_probs(self.prior(memory.flatten(0, 1)))
+        features = th.cat((memory.flatten(0, 1), percept.flatten(0, 1)), -1)  # (B * T, F)
         reward, terminated, valid = (x.flatten() for x in (sequences.reward, sequences.terminated, sequences.valid))
         reward_logits = self.reward_head(features)
         continue_logits = self.continue_head(features).squeeze(-1)
@@ -138,8 +147,8 @@ class RSSMWorldModel(WorldModel):
         }
         losses["reward"] = masked_mean(self.reward_bins.loss(reward_logits, reward), valid)
         losses["continue"] = masked_mean(continue_loss, valid)
-        losses["dynamics"] = self.dynamics_weight * masked_mean(kl.dynamics, sequences.valid)
-        losses["representation"] = self.representation_weight * masked_mean(kl.representation, sequences.valid)
+        losses["dynamics"] = self.dynamics_weight * masked_mean(kl.dynamics, valid)
+        losses["representation"] = self.representation_weight * masked_mean(kl.representation, valid)
         if self.mask_head is not None and sequences.mask is not None:
             mask_loss = F.binary_cross_entropy_with_logits(
                 self.mask_head(features), sequences.mask.flatten(0, 1), reduction="none"
@@ -148,9 +157,9 @@ class RSSMWorldModel(WorldModel):
         with th.no_grad():
             error = (self.reward_bins.decode(reward_logits) - reward).abs()
             metrics = {
-                "kl": masked_mean(kl.divergence, sequences.valid),
-                "prior_entropy": masked_mean(categorical_entropy(prior).sum(-1), sequences.valid),
-                "posterior_entropy": masked_mean(categorical_entropy(posterior).sum(-1), sequences.valid),
+                "kl": masked_mean(kl.divergence, valid),
+                "prior_entropy": masked_mean(categorical_entropy(prior).sum(-1), valid),
+                "posterior_entropy": masked_mean(categorical_entropy(posterior).sum(-1), valid),
                 "reward_error": masked_mean(error, valid),
             }
         return Observed(memory, percept, losses, metrics)
@@ -158,17 +167,31 @@ class RSSMWorldModel(WorldModel):
     def _scan(self, encoded: th.Tensor, sequences: Sequences) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         :param encoded: (B, T, E) encoded observations
-        :return: memories (B, T, M), percepts (B, T, P) and the posteriors' log-probabilities (B, T, G, K)
+        :return: memories (B, T, M), percepts (B, T, P) and the posteriors' logits (B * T, P)
         """
-        seen = self.posterior_observation(encoded).unbind(1)
-        acted = self.step_action(sequences.action).unbind(1)
-        memories, percepts, posteriors = [sequences.memory], [], []
-        for t, row in enumerate(seen):
-            posteriors.append(self._posterior(memories[-1], row))
-            percepts.append(self._percept(posteriors[-1], sample=True))
-            if t + 1 < len(seen):
-                memories.append(self._advance(memories[-1], percepts[-1], acted[t]))
-        return th.stack(memories, 1), th.stack(percepts, 1), th.stack(posteriors, 1)
+        projected = th.cat((self.posterior_observation(encoded), self.step_action(sequences.action)), -1)
+        uniform = th.rand(*encoded.shape[1::-1], self.groups, device=encoded.device)
+        posterior = dict(self.posterior.named_parameters())
+        weights = ScanWeights(
+            th.cat((self.posterior_memory.weight, self.step_memory.weight)),
+            posterior["0.weight"],
+            posterior["0.bias"],
+            posterior["2.weight"],
+            posterior["2.bias"],
+            self.step_percept.weight,
+            self.step_norm.weight,
+            self.step_norm.bias,
+            self.gru.from_input.weight,
+            self.gru.from_input.bias + self.gru.from_memory.bias.flatten(),
+            self.gru.from_memory.weight,
+            self.gru.norm.weight,
+            self.gru.norm.bias,
+            self.gru.gates.weight,
+            self.gru.gates.bias,
+        )
+        scanned = scan(projected.transpose(0, 1), sequences.memory, uniform, self.unimix, weights)
+        memory, percept, logits = (x.transpose(0, 1) for x in scanned)
+        return memory, percept, logits.flatten(0, 1)
 
     def _advance(self, memory: th.Tensor, percept: th.Tensor, acted: th.Tensor) -> th.Tensor:
         """The next memory (N, M); ``acted`` (N, hidden) is the projected action."""
@@ -176,21 +199,27 @@ class RSSMWorldModel(WorldModel):
         return self.gru(F.silu(self.step_norm(joined)), memory)
 
     def _posterior(self, memory: th.Tensor, seen: th.Tensor) -> th.Tensor:
-        """Log-probabilities (N, G, K); ``seen`` (N, hidden) is the projected encoding of the observation."""
-        return self._log_probs(self.posterior(self.posterior_memory(memory) + seen))
+        """Logits (N, P); ``seen`` (N, hidden) is the projected encoding of the observation."""
+        return self.posterior(self.posterior_memory(memory) + seen)
 
     def _log_probs(self, logits: th.Tensor) -> th.Tensor:
+        """(N, P) logits to log-probabilities (N, G, K)."""
         return log_unimix(logits.unflatten(-1, (self.groups, self.classes)), self.unimix)
 
-    def _percept(self, log_probs: th.Tensor, sample: bool) -> th.Tensor:
+    def _percept(self, logits: th.Tensor, sample: bool) -> th.Tensor:
         """
-        :param log_probs: (N, G, K)
+        :param logits: (N, P)
         :param sample: draw, or take the most probable classes
-        :return: (N, G * K) one-hot vectors with straight-through gradients
+        :return: (N, P) one-hot vectors with straight-through gradients
         """
-        index = sample_categorical(log_probs.detach()) if sample else log_probs.argmax(-1)
-        hard = th.zeros_like(log_probs).scatter_(-1, index.unsqueeze(-1), 1.0)
-        return straight_through(hard, log_probs.exp()).flatten(1)
+        grouped = logits.unflatten(-1, (self.groups, self.classes))
+        if not (sample or grouped.requires_grad):
+            index = grouped.argmax(-1, keepdim=True)
+            return th.zeros_like(grouped).scatter_(-1, index, 1.0).flatten(1)
+        probabilities = unimix_probabilities(grouped, self.unimix)
+        known = probabilities.detach()
+        index = draw(known, th.rand_like(known[..., :1]), -1) if sample else known.argmax(-1, keepdim=True)
+        return straight_through(th.zeros_like(grouped).scatter_(-1, index, 1.0), probabilities).flatten(1)
 
 
 class KLLosses(NamedTuple):

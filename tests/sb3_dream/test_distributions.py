@@ -9,8 +9,10 @@ from sb3_dream.nn.distributions import (
     TwoHot,
     categorical_entropy,
     categorical_kl,
+    draw,
     log_unimix,
     sample_categorical,
+    softmax,
     symexp,
     symlog,
 )
@@ -94,12 +96,32 @@ def test_entropy_and_divergence() -> None:
     assert categorical_kl(q, q) == 0
 
 
+def dense(bins: TwoHot, values: th.Tensor) -> th.Tensor:
+    """(..., K) weights of all bins."""
+    above, weight = (x.unsqueeze(-1) for x in bins.encode(values))
+    weights = th.zeros(*values.shape, len(bins.centers)).scatter(-1, above - 1, 1 - weight)
+    return weights.scatter(-1, above, weight)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (700, 3, 5), (400, 40)])
+def test_softmax_of_few_and_of_many_classes(shape: tuple[int, ...]) -> None:
+    logits = 3 * th.randn(*shape, dtype=th.float64)
+    th.testing.assert_close(softmax(logits), logits.exp() / logits.exp().sum(-1, keepdim=True))
+
+
+def test_draws_stay_inside_the_support() -> None:
+    probabilities = th.tensor([[0.0, 0.3, 0.0, 0.7, 0.0]]).expand(3, 5)
+    uniform = th.tensor([[0.0], [0.5], [1.0]])  # 1 itself is never drawn, but a product may be rounded to it
+    assert draw(probabilities, uniform, -1).tolist() == [[1], [3], [3]]
+    assert draw(probabilities.t(), uniform.t(), 0).tolist() == [[1, 3, 3]]
+
+
 @pytest.mark.parametrize("bins", [TwoHot(), TwoHot(63), TwoHot(5, -2.0, 3.0)])
 def test_two_hot_round_trip(bins: TwoHot) -> None:
     low, high = bins.centers[0], bins.centers[-1]
     values = th.tensor([0.0, 1.0, -1.0, 0.3, -0.07, 2.5, 14.0, -200.0, 5000.0])
     values = values[(values >= low) & (values <= high)]
-    encoded = bins.encode(values)
+    encoded = dense(bins, values)
     th.testing.assert_close(encoded.sum(-1), th.ones(len(values)))
     assert (encoded >= 0).all()
     assert ((encoded > 0).sum(-1) <= 2).all()
@@ -111,11 +133,11 @@ def test_two_hot_weights_the_neighbours() -> None:
     bins = TwoHot(5, -2.0, 2.0)
     centers = bins.centers
     value = 0.25 * centers[3] + 0.75 * centers[4]
-    th.testing.assert_close(bins.encode(value), th.tensor([0.0, 0.0, 0.0, 0.25, 0.75]))
-    assert bins.encode(centers[0]).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
-    assert bins.encode(th.tensor(1e9)).tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]  # beyond the bins: the last one
-    assert bins.encode(th.tensor(-1e9)).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
-    assert bins.encode(th.zeros(2, 3)).shape == (2, 3, 5)
+    th.testing.assert_close(dense(bins, value), th.tensor([0.0, 0.0, 0.0, 0.25, 0.75]))
+    assert dense(bins, centers[0]).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert dense(bins, th.tensor(1e9)).tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]  # beyond the bins: the last one
+    assert dense(bins, th.tensor(-1e9)).tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert dense(bins, th.zeros(2, 3)).shape == (2, 3, 5)
 
 
 def test_two_hot_of_uniform_logits_is_exactly_zero() -> None:
@@ -131,7 +153,20 @@ def test_two_hot_loss_and_its_gradient() -> None:
     loss = bins.loss(logits, target)
     assert loss.shape == (10,)
     (gradient,) = th.autograd.grad(loss.sum(), logits)
-    th.testing.assert_close(gradient, logits.softmax(-1) - bins.encode(target))  # of a cross-entropy
+    th.testing.assert_close(gradient, logits.softmax(-1) - dense(bins, target))  # of a cross-entropy
+
+
+def test_two_hot_losses_of_several_targets_add_up() -> None:
+    bins = TwoHot(7, -3.0, 3.0)
+    th.manual_seed(0)
+    logits, weight = th.randn(10, 7, requires_grad=True), th.rand(10)
+    first = 5 * th.randn(10)
+    second = first + 0.1 * th.randn(10)  # mostly between the same bins
+    together = bins.loss(logits, first, second)
+    apart = -((dense(bins, first) + dense(bins, second)) * logits.log_softmax(-1)).sum(-1)
+    th.testing.assert_close(together, apart)
+    gradients = [th.autograd.grad((loss * weight).sum(), logits)[0] for loss in (together, apart)]
+    th.testing.assert_close(*gradients)
 
 
 def test_two_hot_learns_the_mean() -> None:

@@ -9,7 +9,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
-from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience
+from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience, losses_in_pieces
 from sb3_dream.imagination import Rollout, imagine, lambda_returns
 from sb3_dream.nn.grid import Layout
 from sb3_dream.nn.optimization import frozen, minimise
@@ -149,6 +149,22 @@ def test_gradients_of_the_policy_survive_masks() -> None:
     gradients = [p.grad for p in policy.actor_parameters()]
     assert all(g is not None and g.isfinite().all() for g in gradients)
     assert any((g != 0).any() for g in gradients if g is not None)
+
+
+def test_pieces_of_a_batch_add_up_to_the_batch() -> None:
+    model, policy = Point(DISCRETE, mask_size=2), actor_critic(DISCRETE)
+    with th.no_grad():
+        evaluated = evaluate(imagine(model, policy, starts(900), 3), policy, 0.9, 0.95)
+    steps = experience(evaluated, th.ones(()), through_model=False, normalize_advantage=False)
+    optimizer = th.optim.SGD(policy.parameters(), lr=0.0)
+    results = []
+    for whole in (False, True):
+        arguments = (policy, steps, False, 0.2, 0.1)
+        losses, metrics = behaviour_losses(*arguments)
+        scalars = minimise(optimizer, losses | metrics if whole else losses_in_pieces(*arguments), 1e9, "test")
+        results.append((scalars, [p.grad for p in policy.parameters() if p.grad is not None]))
+    assert len(list(losses_in_pieces(policy, steps, False, 0.2, 0.1))) == 3
+    th.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+import torch.nn.functional as F
 from gymnasium import spaces
 
-from sb3_dream.nn.distributions import symlog
+from sb3_dream.nn.distributions import draw, symlog, unimix_probabilities
 from sb3_dream.nn.recurrence import BlockGRU, BlockLinear
 from sb3_dream.spaces import ObservationSpec, Segment
 from sb3_dream.world_models.base import State
-from sb3_dream.world_models.decoders import ImageDecoder, ObservationDecoder, VectorDistribution
+from sb3_dream.world_models.decoders import ImageDecoder, ObservationDecoder, VectorDistribution, straight_through
 from sb3_dream.world_models.encoders import ImageEncoder, ObservationEncoder
 from sb3_dream.world_models.rssm import RSSMWorldModel, kl_losses
 from tests.sb3_dream.corridor import ACTION_SPEC, sequences, spec
@@ -27,6 +28,41 @@ def make(**kwargs: Any) -> RSSMWorldModel:
 
 def log_probs(*shape: int) -> th.Tensor:
     return th.randn(*shape).log_softmax(-1).requires_grad_()
+
+
+@pytest.mark.parametrize(("blocks", "length"), [(1, 2), (4, 7), (4, 1)])
+def test_the_scan_is_step_by_step_perception_with_its_gradients(blocks: int, length: int) -> None:
+    model = make(blocks=blocks)
+    with th.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * th.randn_like(parameter)
+    batch = sequences(model, "bits", 3, length)
+    encoded = th.randn(3, length, model.encoder.out_size, requires_grad=True)
+    th.manual_seed(1)
+    scanned = model._scan(encoded, batch)
+    th.manual_seed(1)
+    uniform = th.rand(length, 3, model.groups)
+
+    memories, percepts, logits = [batch.memory], [], []
+    for t in range(length):
+        logits.append(model._posterior(memories[t], model.posterior_observation(encoded[:, t])))
+        probabilities = unimix_probabilities(logits[t].unflatten(-1, (model.groups, -1)), model.unimix)
+        hard = F.one_hot(draw(probabilities.detach(), uniform[t, ..., None], -1).squeeze(-1), model.classes)
+        percepts.append(straight_through(hard.float(), probabilities).flatten(1))
+        memories.append(model.remember(State(memories[t], percepts[t]), batch.action[:, t]))
+    expected = th.stack(memories[:-1], 1), th.stack(percepts, 1), th.stack(logits, 1).flatten(0, 1)
+    th.testing.assert_close(scanned, expected)
+
+    weights = [th.randn_like(part) for part in expected]
+    inputs = [encoded, *(p for name, p in model.named_parameters() if name.startswith(("posterior", "step", "gru")))]
+    found, wanted = (
+        th.autograd.grad(
+            sum((part * w).sum() for part, w in zip(parts, weights, strict=True)), inputs, allow_unused=True
+        )
+        for parts in (scanned, expected)
+    )
+    for mine, theirs, tensor in zip(found, wanted, inputs, strict=True):
+        th.testing.assert_close(mine, th.zeros_like(tensor) if theirs is None else theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_kl_balance_moves_one_side_each() -> None:
@@ -76,8 +112,8 @@ def test_unimix_keeps_every_class_possible() -> None:
         model.prior[-1].weight.mul_(1e4)
     memory = th.rand(20, 32)
     seen = model.posterior_observation(model.encoder({"vector": th.rand(20, 8)}))
-    for distribution in (model._posterior(memory, seen), model._log_probs(model.prior(memory))):
-        probabilities = distribution.exp()
+    for logits in (model._posterior(memory, seen), model.prior(memory)):
+        probabilities = model._log_probs(logits).exp()
         assert probabilities.min() >= 0.1 / 5 * 0.999
         assert probabilities.max() > 0.9
         th.testing.assert_close(probabilities.sum(-1), th.ones(20, 3))
