@@ -54,7 +54,7 @@ class LampCorridor(gym.Env):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3_000, help="environment steps to train for")
+    parser.add_argument("--steps", type=int, default=2_500, help="environment steps to train for")
     steps = parser.parse_args().steps
 
     env = Monitor(LampCorridor())
@@ -67,6 +67,7 @@ if __name__ == "__main__":
         critic_learning_rate=1e-3,
         learning_starts=500,
         model_warmup=50,
+        policy_delay=4,
         sequence_length=8,
         imagination_horizon=8,
         policy_kwargs={"world_model_kwargs": {"width": 32, "depth": 2, "memory": 16}},
