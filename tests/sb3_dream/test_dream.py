@@ -121,6 +121,8 @@ def test_finds_the_optimal_policy() -> None:
         vectorized(lambda: Walk(cells=6), 4),
         policy_kwargs=networks,
         learning_rate=3e-3,
+        actor_learning_rate=3e-3,
+        critic_learning_rate=3e-3,
         buffer_size=2_000,
         learning_starts=200,
         batch_size=16,
