@@ -138,10 +138,12 @@ def test_a_worker_that_is_killed(tmp_path: Path) -> None:
 
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from sb3_dream.checkpoints import CheckpointCallback
 from tests.sb3_dream.resume_cases import CASES
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have inherited that it is ignored
 model = CASES["walk"].start()
 callback = CheckpointCallback(Path(sys.argv[1]), save_freq=8, keep=2)
 print("begun", flush=True)
@@ -159,7 +161,10 @@ def test_signals_leave_the_last_checkpoint(number: signal.Signals, tmp_path: Pat
         while len(checkpoints(tmp_path)) < 2 and time.monotonic() < until:
             time.sleep(0.01)
         process.send_signal(number)
-        process.wait(60)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
         assert process.returncode != 0
     model = DREAM.load_checkpoint(tmp_path, device="cpu")
     assert model.num_timesteps >= 16
