@@ -143,7 +143,7 @@ import sys
 from pathlib import Path
 from sb3_dream.checkpoints import CheckpointCallback
 from tests.sb3_dream.resume_cases import CASES
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have inherited that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background inherit it ignored
 model = CASES["walk"].start()
 callback = CheckpointCallback(Path(sys.argv[1]), save_freq=8, keep=2)
 print("begun", flush=True)
