@@ -54,7 +54,7 @@ class LampCorridor(gym.Env):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2_500, help="environment steps to train for")
+    parser.add_argument("--steps", type=int, default=3_000, help="environment steps to train for")
     steps = parser.parse_args().steps
 
     env = Monitor(LampCorridor())
