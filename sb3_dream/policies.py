@@ -180,6 +180,13 @@ class DreamPolicy(BasePolicy):
             raise ValueError(f"{path}: the settings and the weights do not fit this version: {told(error)}") from error
         return policy.to(device)
 
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        :param mode: whether to train or to act; PyTorch goes through all layers to set it, which takes as long as acting
+        """
+        if mode != self.training:
+            super().set_training_mode(mode)
+
     def encode(self, observation: PyTorchObs) -> Observation:
         """
         :param observation: raw tensors, each (N, ...)

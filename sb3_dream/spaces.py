@@ -135,8 +135,9 @@ class ActionSpec:
         """
         if self.continuous:
             return action.float()
-        columns = action.long().unbind(-1)
-        return th.cat([F.one_hot(column, n).float() for column, n in zip(columns, self.choices, strict=True)], -1)
+        columns = action.split(1, -1)  # compared, since F.one_hot takes several times as long
+        parts = [column == th.arange(n, device=action.device) for column, n in zip(columns, self.choices, strict=True)]
+        return (parts[0] if len(parts) == 1 else th.cat(parts, -1)).float()
 
     def sample(self, count: int, mask: th.Tensor | None = None) -> th.Tensor:
         """

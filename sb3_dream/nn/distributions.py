@@ -53,16 +53,18 @@ def log_unimix(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) 
     :param mask: (..., K) bool, True where a class is allowed; at least one must be
     :return: (..., K) normalised log-probabilities; a masked class has a probability of exactly 0 (-inf)
     """
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -th.inf)
+    if mask is None:
+        return F.log_softmax(logits, -1) if unimix == 0.0 else th.log(unimix_probabilities(logits, unimix))
+    forbidden = ~mask
+    logits = logits.masked_fill(forbidden, -th.inf)
     if unimix == 0.0:
         return F.log_softmax(logits, -1)
-    if mask is None:
-        return th.log(unimix_probabilities(logits, unimix))
     uniform = mask / mask.sum(-1, keepdim=True)
     mixed = (1 - unimix) * softmax(logits) + unimix * uniform
+    if not mixed.requires_grad:
+        return mixed.log_()
     # the logarithm of 1 instead of 0 keeps the gradient of masked classes 0 rather than NaN
-    return th.log(th.where(mask, mixed, 1.0)).masked_fill(~mask, -th.inf)
+    return mixed.masked_fill(forbidden, 1.0).log().masked_fill(forbidden, -th.inf)
 
 
 def draw(probabilities: th.Tensor, uniform: th.Tensor, dim: int) -> th.Tensor:
@@ -74,11 +76,9 @@ def draw(probabilities: th.Tensor, uniform: th.Tensor, dim: int) -> th.Tensor:
     :return: int64 indices, of size 1 along ``dim``; a class of probability 0 is never drawn
     """
     cumulative = probabilities.cumsum(dim)
-    # the cumulative sum may end a rounding error away from 1; scaling by its end keeps every draw inside the support,
-    # and so does staying below the end itself, to which a product may be rounded
-    total = cumulative.narrow(dim, -1, 1)
-    threshold = th.minimum(uniform * total, th.nextafter(total, th.zeros_like(total)))
-    return (cumulative <= threshold).sum(dim, keepdim=True)
+    # the cumulative sum may end a rounding error away from 1; scaling by its end keeps every draw inside the support:
+    # the largest number below 1, times the end, is rounded to less than the end, however large that is
+    return (cumulative <= uniform * cumulative.narrow(dim, -1, 1)).sum(dim, keepdim=True)
 
 
 def sample_categorical(log_probs: th.Tensor) -> th.Tensor:
