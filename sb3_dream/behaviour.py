@@ -83,7 +83,8 @@ def evaluate(rollout: Rollout, actor_critic: ActorCritic, gamma: float, gae_lamb
     :param gamma: discount factor
     :param gae_lambda: lambda of the lambda-returns
     """
-    values = actor_critic.slow_values(rollout.features.flatten(0, 1)).unflatten(0, rollout.features.shape[:2])
+    # step by step, since all at once would leave a processor's cache
+    values = th.stack([actor_critic.slow_values(features) for features in rollout.features])
     return Evaluated(rollout, lambda_returns(rollout.rewards, rollout.continues, values, gamma, gae_lambda), values)
 
 

@@ -36,6 +36,9 @@ class BlockLinear(nn.Module):
         return th.baddbmm(self.bias, parts, self.weight).transpose(0, 1)
 
 
+_PIECE = 128  # rows whose gates, a megabyte or two, stay in a processor's cache
+
+
 class BlockGRU(nn.Module):
     """A GRU behind a normalised hidden layer, both block-diagonal in the memory (DreamerV3, Hafner et al. 2023).
 
@@ -59,6 +62,12 @@ class BlockGRU(nn.Module):
         :param memory: (N, M)
         :return: (N, M) the next memory, in (-1, 1) when it starts there
         """
+        if th.is_grad_enabled() or memory.device.type != "cpu" or len(memory) <= _PIECE:
+            return self._step(x, memory)
+        pieces = zip(x.split(_PIECE), memory.split(_PIECE), strict=True)
+        return th.cat([self._step(*piece) for piece in pieces])
+
+    def _step(self, x: th.Tensor, memory: th.Tensor) -> th.Tensor:
         parts = memory.unflatten(-1, (self.gates.blocks, -1))  # (N, blocks, M / blocks)
         y = self.from_input(x)
         y.view_as(parts).add_(self.from_memory(memory))
