@@ -1,8 +1,10 @@
-"""What is seen of a binary picture by looking down its columns.
+"""What is seen of a binary picture by looking down its columns and along its rows.
 
 Where things fall, rest on each other or hide each other, what counts in a column is where its first run of filled
-cells begins and what lies behind it. A network would have to learn that place by place, from examples; here it is
-computed. Taking a scene apart by depth is known in computer graphics as depth peeling (Everitt 2001).
+cells begins and what lies behind it; where rows or walls are completed, what counts in a row is how many cells it still
+lacks. A network would have to learn that place by place, from examples; here it is computed. Taking a scene apart by
+depth is known in computer graphics as depth peeling (Everitt 2001), counting the cells of rows in document analysis as
+a projection profile.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from torch import nn
 from sb3_dream.nn.grid import Grid, Layout
 
 
-class ColumnSight(nn.Module):
-    """Appends to a vector, for each picture in it, which cells lie at or behind the first, second, .. run of filled
-    cells of their column, counted from the picture's first row.
+class Sight(nn.Module):
+    """Computes, for each picture in a vector,
 
-    :param layout: of the vector; that of the result is in the attribute ``layout``
+    - which cells lie at or behind the first, second, .. run of filled cells of their column, counted from the
+      picture's first row: a picture each;
+    - which rows lack no cell, one cell, ..: a loose value a row, each.
+
+    :param layout: of the vector; that of the vector and the result together is in the attribute ``layout``
     :param pictures: those grids of it that hold bits
-    :param depth: how many runs to tell apart; 0 appends nothing
+    :param depth: how many runs, and numbers of lacking cells, to tell apart; 0 computes nothing
     """
 
     def __init__(self, layout: Layout, pictures: tuple[Grid, ...], depth: int) -> None:
@@ -32,16 +37,20 @@ class ColumnSight(nn.Module):
         self.layout = layout
         for g in self.pictures:
             self.layout += Layout(depth * g.size, (Grid(0, depth * g.channels, g.columns, column_major=True),))
+            self.layout += Layout(depth * g.channels)
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         """
         :param x: (..., V)
-        :return: (..., V + depth * cells)
+        :return: (..., E), all that is computed; E is 0 without pictures
         """
-        parts = [x]
+        parts = [x[..., :0]]
         for g in self.pictures:
-            cells = x[..., g.start : g.start + g.size].unflatten(-1, (g.channels, g.columns)).transpose(-1, -2)
+            picture = x[..., g.start : g.start + g.size].unflatten(-1, (g.channels, g.columns))
+            cells = picture.transpose(-1, -2)
             begins = cells * (1 - F.pad(cells[..., :-1], (1, 0)))  # (..., J, rows)
             runs = begins @ th.ones(g.channels, g.channels, device=x.device).triu()  # runs met so far
+            lacking = g.columns - picture.sum(-1)  # (..., rows)
             parts += [th.stack([(runs > k).float() for k in range(self.depth)], -2).flatten(-3)]
-        return th.cat(parts, -1) if len(parts) > 1 else x
+            parts += [(lacking == k).float() for k in range(self.depth)]
+        return th.cat(parts, -1)

@@ -12,7 +12,7 @@ A new world model is one new file: subclass :class:`WorldModel`, and pass the cl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from torch import nn
@@ -94,6 +94,12 @@ class WorldModel(nn.Module, ABC):
         self.observation_spec = observation_spec
         self.action_spec = action_spec
         self.mask_size = mask_size
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """
+        :return: the parameters in groups, as optimisers take them, with the options that they need
+        """
+        return [{"params": list(self.parameters())}]
 
     def initial_memory(self, batch: int) -> th.Tensor:
         """

@@ -17,13 +17,15 @@ from torch import nn
 from sb3_dream.nn.distributions import symlog
 from sb3_dream.nn.grid import Grid, GridNet, Layout
 from sb3_dream.nn.moments import RunningMoments
-from sb3_dream.nn.sight import ColumnSight
+from sb3_dream.nn.sight import Sight
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
 from sb3_dream.world_models.observation_head import ObservationHead
 from sb3_dream.world_models.outcome_head import OutcomeHead, OutcomeLogits
+from sb3_dream.world_models.second_look import SecondLook
 
 _PERIODS = tuple(range(2, 9))
+_USUAL = 0.98  # share of the rows that a first look learns from
 _FULL_TURN = math.lcm(*_PERIODS)  # 840: small enough to be stored exactly in half precision
 
 
@@ -39,9 +41,13 @@ class RecurrentWorldModel(WorldModel):
     :param reward_bins: bins of a two-hot reward head; 1 for a plain number with a squared loss
     :param clock: tell the networks the step's number in the episode modulo 2, 3, .. 8. Much that is hidden in games
         happens at every k-th step; a recurrent network learns to count to k late, if ever
-    :param sight: filled runs that the model tells apart in each column of a binary grid, see :class:`ColumnSight`
+    :param sight: runs of filled cells in the columns of a binary grid, and cells that its rows lack, that the model
+        tells apart, see :class:`Sight`
+    :param second_look: whether predicted binary grids are looked at and corrected, see :class:`SecondLook`
     :param practice: share of the outcomes that are learned from an imagined next observation in place of the real one
         (scheduled sampling, Bengio et al. 2015): in imagination there are no others
+    :param weight_decay: of the matrices, decoupled (Loshchilov & Hutter 2019). Each row is replayed many times; without
+        it the model learns the early ones by heart
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
     """
 
@@ -60,7 +66,9 @@ class RecurrentWorldModel(WorldModel):
         reward_bins: int = 1,
         clock: bool = True,
         sight: int = 2,
+        second_look: bool = True,
         practice: float = 0.5,
+        weight_decay: float = 0.3,
         temperature: float = 1.0,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)
@@ -71,14 +79,14 @@ class RecurrentWorldModel(WorldModel):
         observed = observation_spec.layout
         columns = observed.columns
         pictures = tuple(g for g in observed.grids if observation_spec.holds_bits(g.start, g.size))
-        self.sight = ColumnSight(observed, pictures, sight)
+        self.sight = Sight(observed, pictures, sight)
         seen = self.sight.layout
         action = Layout(action_spec.vector_size)
         grids = (Grid(0, memory, columns, column_major=True),) if observed.grids else ()
         remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
 
         self.hidden, self.columns, self.cell = memory, columns, cell
-        self.practice, self.temperature = practice, temperature
+        self.practice, self.weight_decay, self.temperature = practice, weight_decay, temperature
         self.clock = clock
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
         self.feature_layout = observed + remembered
@@ -90,11 +98,21 @@ class RecurrentWorldModel(WorldModel):
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
         self.predictor = GridNet(seen + action + remembered, width, depth)
         self.observation_head = ObservationHead(observation_spec.segments, observed, width)
+        looks = second_look and bool(pictures)
+        self.second_look = SecondLook(pictures, seen + action, width // 2, max(1, depth // 2)) if looks else None
         change = seen  # the new observation, as it differs from the old one
         self.outcome_head = OutcomeHead(seen + change + action + remembered, width, max(1, depth // 2), reward_bins)
         if mask_size is not None:
             self.mask_net = GridNet(self.feature_layout, width, 1)
             self.mask_head = nn.Linear(width * columns, mask_size)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        if not self.weight_decay:
+            return super().parameter_groups()
+        matrices = [p for p in self.parameters() if p.ndim > 1]
+        others = [p for p in self.parameters() if p.ndim < 2]
+        decay = {"weight_decay": self.weight_decay, "decoupled_weight_decay": True}
+        return [{"params": matrices, **decay}, {"params": others}]
 
     def perceive(self, memory: th.Tensor, observation: Observation) -> State:
         return State(memory, observation[VECTOR])
@@ -144,6 +162,7 @@ class RecurrentWorldModel(WorldModel):
         reward, terminated = after(sequences.reward), after(sequences.terminated)
         losses = {
             "observation": masked_mean(nats, valid),
+            **self._first_look(predicted, new, valid),
             **self.outcome_head.losses(outcome, reward, terminated, valid),
         }
         if sequences.mask is not None:
@@ -192,7 +211,25 @@ class RecurrentWorldModel(WorldModel):
 
     def _predict(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor) -> dict[str, th.Tensor]:
         inputs = th.cat((self._see(old), action, self._remembered(memory)), -1)
-        return self.observation_head(self.predictor(inputs), old)
+        predicted = self.observation_head(self.predictor(inputs), old)
+        if self.second_look is not None:
+            first = predicted["bits"]
+            guess = self.second_look.guess(first, old)
+            predicted["first_bits"] = first
+            predicted["bits"] = self.second_look(first, guess, th.cat((self._see(guess), action), -1))
+        return predicted
+
+    def _first_look(self, predicted: dict[str, th.Tensor], new: th.Tensor, valid: th.Tensor) -> dict[str, th.Tensor]:
+        """The first prediction's own loss, without which it would predict nothing that could be looked at.
+
+        The hardest rows are left out: a first look that learns by heart what came of the rare things that need a second
+        one leaves the second nothing to learn from.
+        """
+        if self.second_look is None:
+            return {}
+        nats = self.second_look.first_loss(predicted["first_bits"], new)
+        usual = nats.detach() <= nats.detach().quantile(_USUAL)
+        return {"first_look": masked_mean(nats, valid * usual)}
 
     def _practise(self, predicted: dict[str, th.Tensor], old: th.Tensor, new: th.Tensor) -> th.Tensor:
         """Real next observations ``new`` (N, V), some of them replaced by imagined ones."""
@@ -214,7 +251,7 @@ class RecurrentWorldModel(WorldModel):
 
     def _see(self, observation: th.Tensor) -> th.Tensor:
         """(..., V) observations as the model's own networks see them: in pictures also what lies behind what."""
-        return self.sight(self._scale(observation))
+        return th.cat((self._scale(observation), self.sight(observation)), -1)
 
     def _remembered(self, memory: th.Tensor) -> th.Tensor:
         """(N, M) memory as the networks see it: the recurrent output, and the clock's hands."""

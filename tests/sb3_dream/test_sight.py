@@ -4,7 +4,7 @@ import pytest
 import torch as th
 
 from sb3_dream.nn.grid import Grid, Layout
-from sb3_dream.nn.sight import ColumnSight
+from sb3_dream.nn.sight import Sight
 from sb3_dream.world_models import make_world_model
 from tests.sb3_dream.corridor import ACTION_SPEC, sequences, spec
 
@@ -37,25 +37,32 @@ def cells(text: str) -> th.Tensor:
 
 def test_cells_at_and_behind_each_run() -> None:
     grid = Grid(1, channels=5, columns=4)
-    sight = ColumnSight(Layout(22, (grid,)), (grid,), depth=2)
-    vector = th.cat((th.tensor([0.3]), cells(PICTURE).flatten(), th.tensor([0.7])))
-    out = sight(vector.expand(2, 3, -1))
-    assert out.shape == (2, 3, sight.layout.size) == (2, 3, 22 + 2 * 20)
-    assert (out[..., :22] == vector).all()
+    sight = Sight(Layout(22, (grid,)), (grid,), depth=2)
+    vector = th.cat((th.tensor([0.3]), cells(PICTURE).flatten(), th.tensor([0.7]))).expand(2, 3, -1)
+    out = th.cat((vector, sight(vector)), -1)
+    assert out.shape == (2, 3, sight.layout.size) == (2, 3, 22 + 2 * 20 + 2 * 5)
     columns, loose = sight.layout.split(out[0])
     assert columns is not None and loose is not None
-    assert th.equal(loose[0], th.tensor([0.3, 0.7]))
+    assert th.equal(loose[0, :2], th.tensor([0.3, 0.7]))
+    assert th.equal(loose[0, 2:], th.tensor([0.0] * 9 + [1.0]))  # the last row lacks one cell, the others more
     seen = columns[0].unflatten(-1, (3, 5)).permute(1, 2, 0)  # (picture and two layers, rows, columns)
     assert th.equal(seen, th.stack([cells(text) for text in (PICTURE, FIRST, SECOND)]))
 
 
-def test_no_sight_changes_nothing() -> None:
+def test_rows_that_lack_no_cell_and_one() -> None:
+    grid = Grid(0, channels=3, columns=4)
+    sight = Sight(Layout(12, (grid,)), (grid,), depth=2)
+    out = sight(cells("#### ##.# ..##").flatten()[None])
+    assert th.equal(out[0, 24:].view(2, 3), th.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+
+
+def test_no_sight_computes_nothing() -> None:
     layout = Layout(4, (Grid(0, 2, 2),))
-    vector = th.rand(3, 4)
-    assert ColumnSight(layout, layout.grids, 0)(vector) is vector
-    assert ColumnSight(layout, (), 2)(vector) is vector
+    for sight in (Sight(layout, layout.grids, 0), Sight(layout, (), 2)):
+        assert sight(th.rand(3, 4)).shape == (3, 0)
+        assert sight.layout == layout
     with pytest.raises(ValueError, match="0 or more, not -1"):
-        ColumnSight(layout, layout.grids, -1)
+        Sight(layout, layout.grids, -1)
 
 
 def test_outcomes_learned_from_imagination_ignore_the_real_next_observation() -> None:
