@@ -128,7 +128,7 @@ class DREAM(ResumableAlgorithm):
         initial_fraction: float = 0.5,
         gamma: float = 0.97,
         gae_lambda: float = 0.95,
-        ent_coef: float = 0.01,
+        ent_coef: float = 0.02,
         n_epochs: int = 4,
         n_minibatches: int = 4,
         clip_range: float | Schedule = 0.2,
