@@ -13,6 +13,7 @@ from torch import nn
 from sb3_dream.nn.actions import ActionDistribution, CategoricalActions, GaussianActions
 from sb3_dream.nn.distributions import TwoHot
 from sb3_dream.nn.grid import GridNet, Layout
+from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.spaces import ActionSpec
 
 
@@ -50,6 +51,7 @@ class ActorCritic(nn.Module):
     :param share_trunk: one trunk for actor and critic; the slow critic is then a second head on it
     :param critic_bins: bins of the two-hot critic; 1 for a plain scalar with a squared loss
     :param unimix: share of the uniform distribution in discrete policies
+    :param bfloat16: multiply matrices in bfloat16; everything else stays float32
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class ActorCritic(nn.Module):
         share_trunk: bool = False,
         critic_bins: int = 63,
         unimix: float = 0.01,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__()
-        self.action_spec, self.unimix = action_spec, unimix
+        self.action_spec, self.unimix, self.in_bfloat16 = action_spec, unimix, bfloat16
         self.actor_trunk = Trunk(layout, width, depth, net_arch)
         out = self.actor_trunk.out_size
         self.critic_trunk = None if share_trunk else Trunk(layout, width, depth, net_arch)
@@ -92,10 +95,11 @@ class ActorCritic(nn.Module):
         :param features: (N, F)
         :param mask: (N, K) bool of allowed actions, or None
         """
-        return self._distribution(self.actor_trunk(features), mask)
+        with products_in_bfloat16(self.in_bfloat16, features.device):
+            outputs = self.actor_head(self.actor_trunk(features))
+        return self._distribution(outputs.float(), mask)
 
-    def _distribution(self, hidden: th.Tensor, mask: th.Tensor | None) -> ActionDistribution:
-        outputs = self.actor_head(hidden)
+    def _distribution(self, outputs: th.Tensor, mask: th.Tensor | None) -> ActionDistribution:
         if self.action_spec.continuous:
             return GaussianActions(outputs)
         return CategoricalActions(outputs, self.action_spec.choices, self.unimix, mask)
@@ -105,24 +109,30 @@ class ActorCritic(nn.Module):
         :param features: (N, F)
         :return: the policy, and the critic's raw outputs (N, bins), each trunk computed once
         """
-        hidden = self.actor_trunk(features)
-        critic_hidden = hidden if self.critic_trunk is None else self.critic_trunk(features)
-        return self._distribution(hidden, mask), self.critic_head(critic_hidden)
+        with products_in_bfloat16(self.in_bfloat16, features.device):
+            hidden = self.actor_trunk(features)
+            critic_hidden = hidden if self.critic_trunk is None else self.critic_trunk(features)
+            actor, critic = self.actor_head(hidden), self.critic_head(critic_hidden)
+        return self._distribution(actor.float(), mask), critic.float()
 
     def slow_values(self, features: th.Tensor) -> th.Tensor:
         """
         :param features: (N, F)
         :return: (N,) values by the slow critic
         """
-        return self.decode(self.slow_critic(self.actor_trunk(features) if self.critic_trunk is None else features))
+        with products_in_bfloat16(self.in_bfloat16, features.device):
+            outputs = self.slow_critic(self.actor_trunk(features) if self.critic_trunk is None else features)
+        return self.decode(outputs.float())
 
     def values(self, features: th.Tensor) -> th.Tensor:
         """
         :param features: (N, F)
         :return: (N,) values by the critic
         """
-        hidden = self.actor_trunk(features) if self.critic_trunk is None else self.critic_trunk(features)
-        return self.decode(self.critic_head(hidden))
+        with products_in_bfloat16(self.in_bfloat16, features.device):
+            hidden = self.actor_trunk(features) if self.critic_trunk is None else self.critic_trunk(features)
+            outputs = self.critic_head(hidden)
+        return self.decode(outputs.float())
 
     def decode(self, outputs: th.Tensor) -> th.Tensor:
         """Raw critic outputs (N, bins) to values (N,)."""

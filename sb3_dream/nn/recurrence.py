@@ -73,7 +73,8 @@ class BlockGRU(nn.Module):
         y.view_as(parts).add_(self.from_memory(memory))
         reset, candidate, update = self.gates(F.silu(self.norm(y))).chunk(3, -1)
         change = 2 * th.sigmoid(2 * th.sigmoid(reset) * candidate) - 1  # a tanh, which PyTorch computes more slowly
-        return th.lerp(parts, change, th.sigmoid(update - 1)).flatten(1)  # at first, remember most
+        taken = th.sigmoid(update - 1)  # at first, little: remember most
+        return th.lerp(parts, change.to(parts.dtype), taken.to(parts.dtype)).flatten(1)
 
 
 class RecurrentStack(nn.Module):

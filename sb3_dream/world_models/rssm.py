@@ -24,6 +24,7 @@ from sb3_dream.nn.distributions import (
 )
 from sb3_dream.nn.grid import Layout
 from sb3_dream.nn.mlp import mlp, zero_init
+from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.nn.recurrence import BlockGRU
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel, allowed_actions, masked_mean
@@ -53,6 +54,7 @@ class RSSMWorldModel(WorldModel):
     :param free_nats: KL divergence below which nothing pushes any more
     :param dynamics_weight: weight of the loss that moves the prior to the posterior
     :param representation_weight: weight of the loss that moves the posterior to the prior
+    :param bfloat16: multiply matrices in bfloat16 in imagination; what is observed is learned in float32
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class RSSMWorldModel(WorldModel):
         free_nats: float = 1.0,
         dynamics_weight: float = 1.0,
         representation_weight: float = 0.1,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)
         if not 0 <= unimix < 1:
             raise ValueError(f"unimix is a share, at least 0 and below 1, not {unimix}")
-        self.memory_size = memory
+        self.memory_size, self.in_bfloat16 = memory, bfloat16
         self.groups, self.classes, self.unimix, self.free_nats = groups, classes, unimix, free_nats
         self.dynamics_weight, self.representation_weight = dynamics_weight, representation_weight
         latent = groups * classes
@@ -111,15 +114,20 @@ class RSSMWorldModel(WorldModel):
         return self._advance(state.memory, state.percept, self.step_action(action))
 
     def imagine(self, memory: th.Tensor, state: State, action: th.Tensor) -> State:
-        return State(memory, self._percept(self.prior(memory), sample=True))
+        return State(memory, self._percept(self.prior(memory).float(), sample=True))
+
+    def step(self, state: State, action: th.Tensor) -> State:
+        with products_in_bfloat16(self.in_bfloat16, action.device):
+            return super().step(state, action)
 
     def features(self, state: State) -> th.Tensor:
         return th.cat((state.memory, state.percept), -1)
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
         features = self.features(state)
-        continues = th.sigmoid(self.continue_head(features).squeeze(-1))
-        return Outcome(self.reward_bins.decode(self.reward_head(features)), continues)
+        with products_in_bfloat16(self.in_bfloat16, features.device):
+            reward, continues = self.reward_head(features), self.continue_head(features)
+        return Outcome(self.reward_bins.decode(reward.float()), th.sigmoid(continues.float().squeeze(-1)))
 
     def reconstruct(self, state: State) -> Observation:
         return self.decoder(self.features(state))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch as th
@@ -28,7 +29,7 @@ def steps() -> Experience:
     return Experience(features, actions, log_probs, gains, returns, values, th.ones(500), None)
 
 
-def actor_critic(**kwargs: object) -> ActorCritic:
+def actor_critic(**kwargs: Any) -> ActorCritic:
     th.manual_seed(0)
     network = ActorCritic(Layout(40), ActionSpec(spaces.Discrete(4)), net_arch=(64, 64), **kwargs)
     th.nn.init.normal_(network.critic_head.weight, std=0.1)
@@ -85,8 +86,8 @@ def test_it_is_an_option_that_is_saved(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in parameters(model).values()} == {th.float32}
     model.save(tmp_path / "model")
     loaded = DREAM.load(tmp_path / "model")
-    assert loaded.policy.actor_critic.bfloat16 and loaded.policy.world_model.bfloat16
-    assert not tiny("CartPole-v1").policy.actor_critic.bfloat16
+    assert loaded.policy.actor_critic.in_bfloat16 and loaded.policy.world_model.in_bfloat16
+    assert not tiny("CartPole-v1").policy.actor_critic.in_bfloat16
     with pytest.raises(ValueError, match="bfloat16 must be True or False"):
         tiny("CartPole-v1", policy_kwargs={"actor_critic_kwargs": {"bfloat16": 1}})
 
