@@ -4,9 +4,13 @@
     python benchmarks/update_speed.py default fixed
 
 ``fixed`` has the sizes and the mathematics of common Dreamers of two million parameters; ``fixed, quick`` is the same
-networks with DREAM's own number of bins and of imagined rollouts. An update is one of the world model; where the actor
-and the critic learn at every fourth only, a quarter of theirs is counted. All times are CPU times, by default of one
-thread, and of the best of several repetitions, so that other work on the machine disturbs the figures less.
+networks with DREAM's own number of bins and of imagined rollouts, ``.., bfloat16`` the same again with products in
+bfloat16. An update is one of the world model; where the actor and the critic learn at every fourth only, a quarter of
+theirs is counted. All times are CPU times, by default of one thread, and of the best of several repetitions, so that
+other work on the machine disturbs the figures less.
+
+In brackets behind the milliseconds of a phase: the speed of its matrix products, as a share of the fastest one that
+was measured in the same run, in float32. All else that a phase does counts as time in which it multiplies nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ from unittest.mock import patch
 import numpy as np
 import torch as th
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import sb3_dream.dream
 from sb3_dream.config import DREAMConfig
@@ -60,11 +65,20 @@ QUICK = replace(
     actor_critic_kwargs={**FIXED.actor_critic_kwargs, "critic_bins": 63},
     imagination_starts=256,
 )
+BFLOAT16 = {"bfloat16": True}
 CONFIGS = {
     "default": DREAMConfig(),
     **{name: DREAMConfig.preset(name) for name in ("guide", "300k", "1m", "3m", "12m")},
     "fixed": FIXED,
     "fixed, quick": QUICK,
+    **{
+        f"{name}, bfloat16": replace(
+            config,
+            world_model_kwargs=config.world_model_kwargs | BFLOAT16,
+            actor_critic_kwargs=config.actor_critic_kwargs | BFLOAT16,
+        )
+        for name, config in (("fixed", FIXED), ("fixed, quick", QUICK))
+    },
 }
 
 
@@ -79,7 +93,11 @@ class Result:
     :param imagined: steps an update, on average
     :param seconds: of CPU an update
     :param phases: the same by phase
+    :param operations: floating-point operations of the matrix products of each phase
     :param act_ms: milliseconds of CPU to act, by number of environments
+    :param peak_memory: bytes that the process held at most while it made updates; None where the system does not say
+    :param replay_row: bytes that a step takes in the replay buffer
+    :param replay_row_float32: the same with observations in float32
     """
 
     name: str
@@ -88,21 +106,29 @@ class Result:
     imagined: int
     seconds: float
     phases: dict[str, float]
+    operations: dict[str, float]
     act_ms: dict[int, float]
+    peak_memory: int | None
+    replay_row: float
+    replay_row_float32: float
 
 
 class Timer:
-    """CPU seconds of nested phases, each without those inside it."""
+    """What passes in nested phases, each without those inside it.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+    :param clock: what it is that passes; seconds of CPU when None
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.passed: dict[str, float] = defaultdict(float)
         self.open: list[str] = []
+        self._clock = clock or time.process_time
         self._since = 0.0
 
     def _lap(self) -> None:
-        now = time.process_time()
+        now = self._clock()
         if self.open:
-            self.seconds[self.open[-1]] += now - self._since
+            self.passed[self.open[-1]] += now - self._since
         self._since = now
 
     @contextmanager
@@ -166,12 +192,18 @@ def measure(name: str, config: DREAMConfig, updates: int, repetitions: int) -> R
     model.model_warmup = 0
     updates = -(-updates // model.policy_delay) * model.policy_delay
     model.train(updates, model.batch_size)  # the first ones allocate
-    laps = []
-    for _ in range(repetitions):
-        timer = Timer()
+
+    def update(timer: Timer) -> dict[str, float]:
         with timed_phases(model, timer), timer.phase("rest"):
             model.train(updates, model.batch_size)
-        laps.append({phase: timer.seconds[phase] / updates for phase in PHASES})
+        return {phase: timer.passed[phase] / updates for phase in PHASES}
+
+    laps = [update(Timer()) for _ in range(repetitions)]
+    forget_peak_memory()
+    model.train(updates, model.batch_size)
+    memory = peak_memory()
+    with FlopCounterMode(display=False, custom_mapping={th.ops.aten.addmm_: count_addmm}) as counter:
+        operations = update(Timer(counter.get_total_flops))
     best = min(laps, key=lambda lap: sum(lap.values()))
     imagined = model.imagination_horizon * min(model.imagination_starts, model.batch_size * model.sequence_length)
     learned = [*model.policy.world_model.parameters(), *model.policy.actor_critic.parameters()]
@@ -182,8 +214,60 @@ def measure(name: str, config: DREAMConfig, updates: int, repetitions: int) -> R
         round(imagined / model.policy_delay),
         sum(best.values()),
         best,
+        operations,
         {n_envs: milliseconds_to_act(model, n_envs, repetitions) for n_envs in (1, 8)},
+        memory,
+        *replay_row_nbytes(model),
     )
+
+
+def count_addmm(into: Any, first: Any, second: Any, **_: Any) -> int:
+    """
+    :return: operations of ``addmm_``, which PyTorch does not count by itself
+    """
+    return 2 * first[0] * first[1] * second[1]
+
+
+def replay_row_nbytes(model: DREAM) -> tuple[float, float]:
+    """
+    :return: bytes that a step takes in the replay buffer, and would take with observations in float32
+    """
+    buffer = model.replay_buffer
+    row, values = buffer.nbytes / (buffer.n_envs * buffer.buffer_size), int(np.prod(model.observation_space.shape))
+    stored = sum(column.row_nbytes for column in buffer._rows.observations.values())
+    return row, row - stored + 4 * values
+
+
+def forget_peak_memory() -> None:
+    """From here on :func:`peak_memory` counts, on Linux."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """
+    :return: bytes of memory that this process held at most; None on systems other than Linux
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return None
+
+
+def fastest_product(dtype: th.dtype, size: int = 1024, repetitions: int = 20) -> float:
+    """
+    :param dtype: of the matrices
+    :param size: their rows and columns
+    :param repetitions: the best counts
+    :return: floating-point operations a second of CPU of a matrix product
+    """
+    matrix, seconds = th.rand(size, size).to(dtype), []
+    for _ in range(repetitions):
+        begun = time.process_time()
+        matrix @ matrix
+        seconds.append(time.process_time() - begun)
+    return 2 * size**3 / min(seconds)
 
 
 def milliseconds_to_act(model: DREAM, n_envs: int, repetitions: int, calls: int = 50) -> float:
@@ -205,20 +289,23 @@ def milliseconds_to_act(model: DREAM, n_envs: int, repetitions: int, calls: int 
     return min(times[1:])
 
 
-def table(results: list[Result]) -> str:
+def table(results: list[Result], peak: float) -> str:
     """
+    :param peak: operations a second of the fastest matrix product
     :return: the results, a line each, for people
     """
-    head = f"{'':<13}{'parameters':>11}{'rows':>6}{'dreamt':>8}{'ms/update':>11}"
-    head += "".join(f"{phase:>16}" for phase in PHASES) + f"{'act 1':>9}{'act 8':>9}"
+    head = f"{'':<23}{'parameters':>11}{'rows':>6}{'dreamt':>8}{'ms/update':>11}"
+    head += "".join(f"{phase:>16}" for phase in PHASES) + f"{'act 1':>9}{'act 8':>9}{'memory':>9}"
     lines = [head]
     for result in results:
-        line = f"{result.name:<13}{result.parameters:>11,}{result.replayed:>6}{result.imagined:>8}"
+        line = f"{result.name:<23}{result.parameters:>11,}{result.replayed:>6}{result.imagined:>8}"
         line += f"{1_000 * result.seconds:>11.1f}"
         line += "".join(
-            f"{1_000 * result.phases[phase]:>9.1f} ({result.phases[phase] / result.seconds:>3.0%}) " for phase in PHASES
+            f"{1_000 * result.phases[phase]:>9.1f} ({result.operations[phase] / peak / result.phases[phase]:>4.0%})"
+            for phase in PHASES
         )
         line += "".join(f"{milliseconds:>6.2f} ms" for milliseconds in result.act_ms.values())
+        line += "" if result.peak_memory is None else f"{result.peak_memory / 1e6:>6.0f} MB"
         lines.append(line)
     return "\n".join(lines)
 
@@ -251,12 +338,15 @@ def main() -> None:
     th.set_num_threads(arguments.threads)
     names = arguments.configs or list(CONFIGS)
     results = [measure(name, CONFIGS[name], arguments.updates, arguments.repetitions) for name in names]
-    print(table(results))
+    peaks = {str(dtype).removeprefix("torch."): fastest_product(dtype) for dtype in (th.float32, th.bfloat16)}
+    print(table(results, peaks["float32"]))
+    print(", ".join(f"{peak / 1e9:.0f} billion operations a second in {dtype}" for dtype, peak in peaks.items()))
     if arguments.json is not None:
         packages = ("torch", "numpy", "gymnasium", "stable-baselines3")
         machine = {
             "processor": processor(),
             "threads": arguments.threads,
+            "operations_per_second": peaks,
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in packages},
         }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch as th
 
-from benchmarks.update_speed import CONFIGS, FIXED, PHASES, Timer, measure, table
+from benchmarks.update_speed import CONFIGS, FIXED, PHASES, Timer, fastest_product, measure, table
 
 
 def test_every_phase_is_found() -> None:
@@ -17,7 +18,11 @@ def test_every_phase_is_found() -> None:
     assert sum(result.phases.values()) == pytest.approx(result.seconds)
     assert (result.replayed, result.imagined) == (8, 30)
     assert set(result.act_ms) == {1, 8}
-    assert "small" in table([result])
+    computing = {"model forward", "model backward", "imagination", "actor-critic"}
+    assert all(result.operations[phase] > 0 for phase in computing) and not result.operations["replay"]
+    assert result.peak_memory is None or result.peak_memory > 10**7
+    assert result.replay_row_float32 - result.replay_row == 212 * 4 - 27  # 212 bits in 27 bytes
+    assert "small" in table([result], fastest_product(th.float32, 64))
 
 
 def test_nested_phases_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +33,7 @@ def test_nested_phases_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None
         timer.around(lambda: timer.around(lambda: None, "inner")(), "middle")()
         timer.around(lambda: None, "inner", inside="outer")()
     # a second passes from each beginning or end to the next
-    assert timer.seconds == {"outer": 4.0, "middle": 2.0, "inner": 1.0}
+    assert timer.passed == {"outer": 4.0, "middle": 2.0, "inner": 1.0}
 
 
 def test_fixed_configuration_has_its_size() -> None:
