@@ -36,6 +36,8 @@ from sb3_dream.stopping import StopSignal
 
 DEFAULT_FOLDER = "logs"
 STUDY_FOLDER = "studies"
+#: The agents that come with a checkout.
+PRETRAINED_FOLDER = Path(__file__).parents[1] / "examples" / "pretrained"
 HELP_FLAGS = ("-h", "--help")
 
 
@@ -53,7 +55,7 @@ def train(arguments: list[str]) -> int:
 
 def enjoy(arguments: list[str]) -> int:
     """
-    ``enjoy``: RL Zoo's, with masks, on the runs of ``train``.
+    ``enjoy``: RL Zoo's, with masks, on the runs of ``train``, or on an agent that came with the checkout.
 
     :param arguments: of the command
     :return: the exit status
@@ -297,7 +299,7 @@ def _playing(module: Any, arguments: list[str]) -> Iterator[list[str]]:
         zoo.check_environment(known.env, known.gym_packages)
         complete = _with_defaults(arguments, known)
         if known.folder is None:
-            complete += ["-f", DEFAULT_FOLDER]
+            complete += ["-f", str(_agents_folder(known.algo, known.env))]
     envs: list[VecEnv] = []
     create: Callable[..., VecEnv] = rl_zoo3.utils.create_test_env
 
@@ -311,6 +313,16 @@ def _playing(module: Any, arguments: list[str]) -> Iterator[list[str]]:
             yield complete
         except (AssertionError, ValueError) as error:  # RL Zoo's way to say that there is no such run
             raise CommandError(str(error), status=1) from error
+
+
+def _agents_folder(algo: str, env_id: str) -> Path:
+    """Where to look for an agent: among our own runs or, as long as there is none of this kind, those of the checkout."""
+    runs = f"{algo}/{EnvironmentName(env_id)}_*/"
+    own = Path(DEFAULT_FOLDER)
+    if any(own.glob(runs)) or not any(PRETRAINED_FOLDER.glob(runs)):
+        return own
+    print(f"There is no agent in {own}: this one comes from {PRETRAINED_FOLDER}")
+    return PRETRAINED_FOLDER
 
 
 @contextmanager

@@ -46,8 +46,8 @@ class RecurrentWorldModel(WorldModel):
     :param second_look: whether predicted binary grids are looked at and corrected, see :class:`SecondLook`
     :param practice: share of the outcomes that are learned from an imagined next observation in place of the real one
         (scheduled sampling, Bengio et al. 2015): in imagination there are no others
-    :param weight_decay: of the matrices, decoupled (Loshchilov & Hutter 2019). Each row is replayed many times; without
-        it the model learns the early ones by heart
+    :param weight_decay: of the matrices, decoupled (Loshchilov & Hutter 2019), against learning often replayed rows by
+        heart. It slows the first thousands of updates
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
     """
 
@@ -68,7 +68,7 @@ class RecurrentWorldModel(WorldModel):
         sight: int = 2,
         second_look: bool = True,
         practice: float = 0.5,
-        weight_decay: float = 0.3,
+        weight_decay: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sb3_dream import zoo_commands
 from sb3_dream.cli import COMMANDS, command, main, to_type
 
 TRAIN = ["train", "--algo", "a2c", "--env", "CartPole-v1", "-n", "20", "--eval-freq", "-1", "--verbose", "0"]
@@ -159,3 +160,16 @@ def test_maskable_ppo_is_evaluated_with_masks(monkeypatch: pytest.MonkeyPatch) -
     assert main(["enjoy", "--algo", "ppo_mask", "--env", "TetrisPlacement-v0", "--no-render", "-n", "5"]) == 0
     assert len(seen) > 5
     assert all(masks is not None and masks.shape == (1, 800) and not masks.all() for masks in seen)
+
+
+def test_enjoy_shows_the_agent_of_the_checkout_until_there_is_an_own_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TRAIN, "-f", "shipped"]) == 0
+    monkeypatch.setattr(zoo_commands, "PRETRAINED_FOLDER", Path("shipped"))
+    play = ["enjoy", "--algo", "a2c", "--env", "CartPole-v1", "--no-render", "-n", "5"]
+    assert main(play) == 0
+    assert "this one comes from shipped" in capsys.readouterr().out
+    assert main(TRAIN) == 0
+    assert main(play) == 0
+    assert "comes from" not in capsys.readouterr().out
