@@ -316,7 +316,7 @@ def _playing(module: Any, arguments: list[str]) -> Iterator[list[str]]:
 
 
 def _agents_folder(algo: str, env_id: str) -> Path:
-    """Where to look for an agent: among our own runs or, as long as there is none of this kind, those of the checkout."""
+    """Where to look for an agent: among our own runs or, while there is none of this kind, in the checkout."""
     runs = f"{algo}/{EnvironmentName(env_id)}_*/"
     own = Path(DEFAULT_FOLDER)
     if any(own.glob(runs)) or not any(PRETRAINED_FOLDER.glob(runs)):
