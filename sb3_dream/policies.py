@@ -182,7 +182,7 @@ class DreamPolicy(BasePolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """
-        :param mode: whether to train or to act; PyTorch goes through all layers to set it, which takes as long as acting
+        :param mode: whether to train or to act. Setting it takes as long as acting, as PyTorch goes through all layers
         """
         if mode != self.training:
             super().set_training_mode(mode)
