@@ -33,10 +33,12 @@ _COUNTS = {  # name: smallest and largest value
     "n_epochs": (1, 10**6),
     "n_minibatches": (1, 10**6),
     "target_update_interval": (1, _MANY),
+    "gamma_rise": (1, _MANY),
     "epsilon_decay": (1, _MANY),
     "_stats_window_size": (1, 10**9),
 }
-_SHARES = ("reward_fraction", "initial_fraction", "gamma", "gae_lambda", "tau", "epsilon_start", "epsilon_end")
+_SHARES = ("reward_fraction", "initial_fraction", "gamma", "gamma_start", "gae_lambda", "tau")
+_SHARES += ("epsilon_start", "epsilon_end")
 _RATES = ("learning_rate", "actor_learning_rate", "critic_learning_rate")
 _GRADIENTS = ("score", "dynamics")
 _OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)

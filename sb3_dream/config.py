@@ -93,6 +93,8 @@ class DREAMConfig:
     dream_length: int = _DREAM["dream_length"]
     initial_fraction: float = _DREAM["initial_fraction"]
     gamma: float = _DREAM["gamma"]
+    gamma_start: float = _DREAM["gamma_start"]
+    gamma_rise: int = _DREAM["gamma_rise"]
     gae_lambda: float = _DREAM["gae_lambda"]
     ent_coef: float = _DREAM["ent_coef"]
     n_epochs: int = _DREAM["n_epochs"]
@@ -174,6 +176,7 @@ class DREAMConfig:
             actor_learning_rate=3e-4,
             critic_learning_rate=1e-3,
             gamma=0.99,
+            gamma_start=0.99,
             gae_lambda=0.95,
             buffer_size=50_000,
             sequence_length=20,

@@ -69,6 +69,9 @@ class DREAM(ResumableAlgorithm):
         most ``imagination_horizon`` for rollouts that all begin anew, as Dreamer's do
     :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
     :param gamma: discount factor
+    :param gamma_start: discount factor at first, where that is less: what is far away is learned last (François-Lavet
+        et al. 2015, *How to Discount Deep Reinforcement Learning*), when the world model is accurate enough for it
+    :param gamma_rise: environment steps over which the discount factor rises from the one to the other
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
     :param n_epochs: passes of the actor and the critic over each set of rollouts; a dynamics gradient serves only once
@@ -124,9 +127,11 @@ class DREAM(ResumableAlgorithm):
         policy_delay: int = 16,
         imagination_horizon: int = 15,
         imagination_starts: int = 256,
-        dream_length: int = 200,
+        dream_length: int = 300,
         initial_fraction: float = 0.5,
-        gamma: float = 0.97,
+        gamma: float = 0.99,
+        gamma_start: float = 0.97,
+        gamma_rise: int = 50_000,
         gae_lambda: float = 0.95,
         ent_coef: float = 0.02,
         n_epochs: int = 4,
@@ -183,6 +188,7 @@ class DREAM(ResumableAlgorithm):
         self.model_warmup, self.policy_delay = model_warmup, policy_delay
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.dream_length, self.initial_fraction = dream_length, initial_fraction
+        self.gamma_start, self.gamma_rise = gamma_start, gamma_rise
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
         self.n_epochs, self.n_minibatches, self.clip_range = n_epochs, n_minibatches, clip_range
         self.actor_gradient, self.normalize_advantage = actor_gradient, normalize_advantage
@@ -362,6 +368,7 @@ class DREAM(ResumableAlgorithm):
             self.logger.record_mean(f"train/{name}", th.stack(values).mean().item())
         self._scalars = {}
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/gamma", self._discount())
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
     def _update(self, batch_size: int) -> None:
@@ -409,7 +416,7 @@ class DREAM(ResumableAlgorithm):
         with frozen(policy.world_model), th.set_grad_enabled(through_model):
             rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
             self._dreams.go_on(rollout)
-            evaluated = evaluate(rollout, actor_critic, self.gamma, self.gae_lambda)
+            evaluated = evaluate(rollout, actor_critic, self._discount(), self.gae_lambda)
         imagined_return = evaluated.returns.detach().mean()
         require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())
         scale = policy.return_scale.update(evaluated.returns.detach())
@@ -421,6 +428,10 @@ class DREAM(ResumableAlgorithm):
             self._log(minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when()))
         imagined_reward = rollout.rewards.detach().mean()
         self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
+
+    def _discount(self) -> float:
+        progress = min(1.0, self.num_timesteps / self.gamma_rise)
+        return self.gamma - (1 - progress) * max(0.0, self.gamma - self.gamma_start)
 
     def _when(self) -> str:
         return f"update {self._n_updates} (step {self.num_timesteps})"
