@@ -33,12 +33,19 @@ _COUNTS = {  # name: smallest and largest value
     "n_epochs": (1, 10**6),
     "n_minibatches": (1, 10**6),
     "target_update_interval": (1, _MANY),
-    "gamma_rise": (1, _MANY),
     "epsilon_decay": (1, _MANY),
     "_stats_window_size": (1, 10**9),
 }
-_SHARES = ("reward_fraction", "initial_fraction", "gamma", "gamma_start", "gae_lambda", "tau")
-_SHARES += ("epsilon_start", "epsilon_end")
+_SHARES = (
+    "reward_fraction",
+    "initial_fraction",
+    "gamma",
+    "gamma_start",
+    "gae_lambda",
+    "tau",
+    "epsilon_start",
+    "epsilon_end",
+)
 _RATES = ("learning_rate", "actor_learning_rate", "critic_learning_rate")
 _GRADIENTS = ("score", "dynamics")
 _OBSERVATIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)
@@ -127,6 +134,11 @@ def check_hyperparameters(model: Any) -> None:
     folder = model.tensorboard_log
     require(folder is None or isinstance(folder, (str, os.PathLike)), "tensorboard_log", "a folder, or None")
     model.tensorboard_log = None if folder is None else os.fspath(folder)  # which a model file can hold
+
+    rise = model.gamma_rise
+    valid = isinstance(rise, (tuple, list)) and len(rise) == 2 and all(map(_is_whole, rise)) and 0 <= rise[0] < rise[1]
+    require(valid, "gamma_rise", "two whole numbers of steps, the second one larger, like (0, 10000)")
+    model.gamma_rise = tuple(rise)
 
     is_pair = isinstance(model.train_freq, tuple) and len(model.train_freq) == 2
     frequency, unit = model.train_freq if is_pair else (model.train_freq, "step")

@@ -94,7 +94,7 @@ class DREAMConfig:
     initial_fraction: float = _DREAM["initial_fraction"]
     gamma: float = _DREAM["gamma"]
     gamma_start: float = _DREAM["gamma_start"]
-    gamma_rise: int = _DREAM["gamma_rise"]
+    gamma_rise: tuple[int, int] = _DREAM["gamma_rise"]
     gae_lambda: float = _DREAM["gae_lambda"]
     ent_coef: float = _DREAM["ent_coef"]
     n_epochs: int = _DREAM["n_epochs"]

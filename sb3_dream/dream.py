@@ -71,7 +71,7 @@ class DREAM(ResumableAlgorithm):
     :param gamma: discount factor
     :param gamma_start: discount factor at first, where that is less: what is far away is learned last (François-Lavet
         et al. 2015, *How to Discount Deep Reinforcement Learning*), when the world model is accurate enough for it
-    :param gamma_rise: environment steps over which the discount factor rises from the one to the other
+    :param gamma_rise: environment steps between which the discount factor rises from the one to the other
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
     :param n_epochs: passes of the actor and the critic over each set of rollouts; a dynamics gradient serves only once
@@ -131,7 +131,7 @@ class DREAM(ResumableAlgorithm):
         initial_fraction: float = 0.5,
         gamma: float = 0.99,
         gamma_start: float = 0.97,
-        gamma_rise: int = 50_000,
+        gamma_rise: tuple[int, int] = (40_000, 60_000),
         gae_lambda: float = 0.95,
         ent_coef: float = 0.02,
         n_epochs: int = 4,
@@ -430,8 +430,7 @@ class DREAM(ResumableAlgorithm):
         self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
 
     def _discount(self) -> float:
-        progress = min(1.0, self.num_timesteps / self.gamma_rise)
-        return self.gamma - (1 - progress) * max(0.0, self.gamma - self.gamma_start)
+        return float(np.interp(self.num_timesteps, self.gamma_rise, (min(self.gamma_start, self.gamma), self.gamma)))
 
     def _when(self) -> str:
         return f"update {self._n_updates} (step {self.num_timesteps})"

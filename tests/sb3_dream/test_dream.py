@@ -254,7 +254,7 @@ def test_epsilon_falls() -> None:
     assert np.mean(np.array(env.played[-100:]) == 0) < 0.2
 
 
-@pytest.mark.parametrize(("start", "gammas"), [(0.5, [0.7, 0.9, 0.9]), (0.95, [0.9, 0.9, 0.9])])
+@pytest.mark.parametrize(("start", "gammas"), [(0.5, [0.5, 0.7, 0.9]), (0.95, [0.9, 0.9, 0.9])])
 def test_discount_factor_rises(start: float, gammas: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
 
@@ -263,8 +263,8 @@ def test_discount_factor_rises(start: float, gammas: list[float], monkeypatch: p
         return evaluate(rollout, actor_critic, gamma, gae_lambda)
 
     monkeypatch.setattr("sb3_dream.dream.evaluate", spy)
-    model = tiny(Walk(), gamma=0.9, gamma_start=start, gamma_rise=100, learning_starts=8, train_ratio=1.0)
-    for steps, gamma in zip((50, 100, 150), gammas, strict=True):
+    model = tiny(Walk(), gamma=0.9, gamma_start=start, gamma_rise=(50, 150), learning_starts=8, train_ratio=1.0)
+    for steps, gamma in zip((50, 100, 170), gammas, strict=True):
         model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
         assert used[-1] == pytest.approx(gamma, abs=0.02)
     assert used == sorted(used)
@@ -444,7 +444,8 @@ def test_the_step_in_which_a_callback_stops_is_stored() -> None:
         ({"imagination_horizon": 1.5}, "imagination_horizon must be a whole number"),
         ({"gamma": 1.1}, "gamma must be between 0 and 1, not 1.1"),
         ({"gamma_start": -0.1}, "gamma_start must be between 0 and 1, not -0.1"),
-        ({"gamma_rise": 0}, "gamma_rise must be a whole number, at least 1, not 0"),
+        ({"gamma_rise": 100}, "gamma_rise must be two whole numbers of steps, the second one larger, .*, not 100"),
+        ({"gamma_rise": (9, 9)}, "gamma_rise must be two whole numbers of steps, the second one larger"),
         ({"train_ratio": 0.0}, "train_ratio must be above 0"),
         ({"ent_coef": -1.0}, "ent_coef must be at least 0"),
         ({"actor_gradient": "reinforce"}, "'score', 'dynamics', not 'reinforce'"),
