@@ -11,6 +11,9 @@ other work on the machine disturbs the figures less.
 
 In brackets behind the milliseconds of a phase: the speed of its matrix products, as a share of the fastest one that
 was measured in the same run, in float32. All else that a phase does counts as time in which it multiplies nothing.
+
+With ``fixed``, a line follows for each other Dreamer of ``benchmarks/peers.py`` that is installed, at the same sizes:
+its whole update, without phases.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import argparse
 import importlib.metadata
 import json
 import platform
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -37,6 +41,9 @@ import sb3_dream.dream
 from sb3_dream.config import DREAMConfig
 from sb3_dream.dream import DREAM
 from tetris_gym import TetrisVecEnv
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a script finds what lies in its own folder only
+from benchmarks.peers import PEERS, Peer
 
 PHASES = ("replay", "model forward", "model backward", "imagination", "actor-critic", "optimiser", "rest")
 ROWS = 2_000
@@ -85,18 +92,18 @@ CONFIGS = {
 @dataclass
 class Result:
     """
-    What was measured of one configuration.
+    What was measured of one configuration, or of a peer.
 
-    :param name: of the configuration
+    :param name: of the configuration, or of the peer
     :param parameters: that are learned
     :param replayed: rows an update
     :param imagined: steps an update, on average
     :param seconds: of CPU an update
-    :param phases: the same by phase
-    :param operations: floating-point operations of the matrix products of each phase
-    :param act_ms: milliseconds of CPU to act, by number of environments
+    :param phases: the same by phase; none of a peer
+    :param operations: floating-point operations of the matrix products of each phase; none of a peer
+    :param act_ms: milliseconds of CPU to act, by number of environments; none of a peer
     :param peak_memory: bytes that the process held at most while it made updates; None where the system does not say
-    :param replay_row: bytes that a step takes in the replay buffer
+    :param replay_row: bytes that a step takes in the replay buffer; None of a peer
     :param replay_row_float32: the same with observations in float32
     """
 
@@ -109,8 +116,8 @@ class Result:
     operations: dict[str, float]
     act_ms: dict[int, float]
     peak_memory: int | None
-    replay_row: float
-    replay_row_float32: float
+    replay_row: float | None
+    replay_row_float32: float | None
 
 
 class Timer:
@@ -221,6 +228,42 @@ def measure(name: str, config: DREAMConfig, updates: int, repetitions: int) -> R
     )
 
 
+def measure_peer(peer: Peer, updates: int, repetitions: int) -> Result:
+    """
+    :param peer: another Dreamer
+    :param updates: of each repetition
+    :param repetitions: the best counts
+    """
+    peer.update()  # the first one allocates
+    laps = []
+    forget_peak_memory()
+    for _ in range(repetitions):
+        begun = time.process_time()
+        for _ in range(updates):
+            peer.update()
+        laps.append((time.process_time() - begun) / updates)
+    return Result(
+        peer.name, peer.parameters, peer.replayed, peer.imagined, min(laps), {}, {}, {}, peak_memory(), None, None
+    )
+
+
+def measure_peers(updates: int, repetitions: int) -> list[Result]:
+    """
+    :param updates: of each repetition
+    :param repetitions: the best counts
+    :return: of the peers that are installed; a line is printed for each that is not
+    """
+    results = []
+    for package, (build, install) in PEERS.items():
+        try:
+            peer = build()
+        except ImportError as error:
+            print(f"{package} is not measured, it cannot be imported ({error}): {install}")
+        else:
+            results.append(measure_peer(peer, updates, repetitions))
+    return results
+
+
 def count_addmm(into: Any, first: Any, second: Any, **_: Any) -> int:
     """
     :return: operations of ``addmm_``, which PyTorch does not count by itself
@@ -294,17 +337,21 @@ def table(results: list[Result], peak: float) -> str:
     :param peak: operations a second of the fastest matrix product
     :return: the results, a line each, for people
     """
-    head = f"{'':<23}{'parameters':>11}{'rows':>6}{'dreamt':>8}{'ms/update':>11}"
+    head = f"{'':<27}{'parameters':>11}{'rows':>6}{'dreamt':>8}{'ms/update':>11}"
     head += "".join(f"{phase:>16}" for phase in PHASES) + f"{'act 1':>9}{'act 8':>9}{'memory':>9}"
     lines = [head]
     for result in results:
-        line = f"{result.name:<23}{result.parameters:>11,}{result.replayed:>6}{result.imagined:>8}"
+        line = f"{result.name:<27}{result.parameters:>11,}{result.replayed:>6}{result.imagined:>8}"
         line += f"{1_000 * result.seconds:>11.1f}"
         line += "".join(
             f"{1_000 * result.phases[phase]:>9.1f} ({result.operations[phase] / peak / result.phases[phase]:>4.0%})"
+            if phase in result.phases
+            else f"{'':>16}"
             for phase in PHASES
         )
-        line += "".join(f"{milliseconds:>6.2f} ms" for milliseconds in result.act_ms.values())
+        line += "".join(
+            f"{result.act_ms[n_envs]:>6.2f} ms" if n_envs in result.act_ms else f"{'':>9}" for n_envs in (1, 8)
+        )
         line += "" if result.peak_memory is None else f"{result.peak_memory / 1e6:>6.0f} MB"
         lines.append(line)
     return "\n".join(lines)
@@ -338,6 +385,8 @@ def main() -> None:
     th.set_num_threads(arguments.threads)
     names = arguments.configs or list(CONFIGS)
     results = [measure(name, CONFIGS[name], arguments.updates, arguments.repetitions) for name in names]
+    if "fixed" in names:
+        results += measure_peers(arguments.updates, arguments.repetitions)
     peaks = {str(dtype).removeprefix("torch."): fastest_product(dtype) for dtype in (th.float32, th.bfloat16)}
     print(table(results, peaks["float32"]))
     print(", ".join(f"{peak / 1e9:.0f} billion operations a second in {dtype}" for dtype, peak in peaks.items()))
