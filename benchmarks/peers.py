@@ -1,7 +1,7 @@
 """Updates of other public Dreamers at the sizes of the ``fixed`` configuration, to be timed beside those of DREAM.
 
-So far one: DreamerV3 as torchrl's package has it (``pip install --no-deps torchrl==0.14.1 'tensordict<0.15' pyvers``), put
-together from its public modules, losses and optimiser, in float32, not compiled.
+So far one: DreamerV3 as torchrl's package has it (``pip install --no-deps torchrl==0.14.1 'tensordict<0.15' pyvers``),
+put together from its public modules, losses and optimiser, in float32, not compiled.
 
 The same as in ``fixed``: 212 inputs, eight actions, 16 x 64 rows, an imagined rollout of 15 steps from each of them, 32
 categoricals of eight classes with 1 % of the uniform distribution, a GRU in eight blocks, 2.06 million parameters,
