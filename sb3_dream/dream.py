@@ -127,7 +127,7 @@ class DREAM(ResumableAlgorithm):
         policy_delay: int = 16,
         imagination_horizon: int = 15,
         imagination_starts: int = 256,
-        dream_length: int = 300,
+        dream_length: int = 200,
         initial_fraction: float = 0.5,
         gamma: float = 0.99,
         gamma_start: float = 0.97,
