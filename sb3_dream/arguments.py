@@ -30,6 +30,8 @@ _COUNTS = {  # name: smallest and largest value
     "imagination_horizon": (1, 10**6),
     "imagination_starts": (1, 10**6),
     "dream_length": (1, _MANY),
+    "plan_samples": (0, 10**6),
+    "plan_horizon": (1, 10**6),
     "n_epochs": (1, 10**6),
     "n_minibatches": (1, 10**6),
     "target_update_interval": (1, _MANY),

@@ -92,6 +92,8 @@ class DREAMConfig:
     imagination_starts: int = _DREAM["imagination_starts"]
     dream_length: int = _DREAM["dream_length"]
     initial_fraction: float = _DREAM["initial_fraction"]
+    plan_samples: int = _DREAM["plan_samples"]
+    plan_horizon: int = _DREAM["plan_horizon"]
     gamma: float = _DREAM["gamma"]
     gamma_start: float = _DREAM["gamma_start"]
     gamma_rise: tuple[int, int] = _DREAM["gamma_rise"]

@@ -25,6 +25,7 @@ from sb3_dream.environments import action_mask_size, action_masks, observation_l
 from sb3_dream.imagination import imagine
 from sb3_dream.nn.collectives import average_buffers, least, world_size
 from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
+from sb3_dream.planning import Planner
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
 from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.resume import ResumableAlgorithm
@@ -68,6 +69,9 @@ class DREAM(ResumableAlgorithm):
     :param dream_length: steps for which a dream goes on from one update to the next before another takes its place; at
         most ``imagination_horizon`` for rollouts that all begin anew, as Dreamer's do
     :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
+    :param plan_samples: sequences of actions that :meth:`predict` tries in the world model before each action, to play
+        the first action of the best, see :mod:`sb3_dream.planning`; 0 for what the policy says
+    :param plan_horizon: steps of such a sequence
     :param gamma: discount factor
     :param gamma_start: discount factor at first, where that is less: what is far away is learned last (François-Lavet
         et al. 2015, *How to Discount Deep Reinforcement Learning*), when the world model is accurate enough for it
@@ -129,6 +133,8 @@ class DREAM(ResumableAlgorithm):
         imagination_starts: int = 256,
         dream_length: int = 200,
         initial_fraction: float = 0.5,
+        plan_samples: int = 0,
+        plan_horizon: int = 20,
         gamma: float = 0.99,
         gamma_start: float = 0.97,
         gamma_rise: tuple[int, int] = (40_000, 60_000),
@@ -188,6 +194,7 @@ class DREAM(ResumableAlgorithm):
         self.model_warmup, self.policy_delay = model_warmup, policy_delay
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.dream_length, self.initial_fraction = dream_length, initial_fraction
+        self.plan_samples, self.plan_horizon = plan_samples, plan_horizon
         self.gamma_start, self.gamma_rise = gamma_start, gamma_rise
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
         self.n_epochs, self.n_minibatches, self.clip_range = n_epochs, n_minibatches, clip_range
@@ -226,6 +233,8 @@ class DREAM(ResumableAlgorithm):
         kwargs = self._from_env | self.policy_kwargs | self._sizes | schedules
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)
+        if self.plan_samples:
+            self.policy.planner = Planner(self.plan_samples, self.plan_horizon, self.gamma)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         self._convert_train_freq()

@@ -36,18 +36,25 @@ class Rollout(NamedTuple):
         return alive.cumprod(0).detach()
 
 
-def imagine(world_model: WorldModel, actor_critic: ActorCritic, start: State, horizon: int) -> Rollout:
+def imagine(
+    world_model: WorldModel,
+    actor_critic: ActorCritic,
+    start: State,
+    horizon: int,
+    first_mask: th.Tensor | None = None,
+) -> Rollout:
     """Let the policy act in the world model. Gradients flow where autograd is on.
 
     :param start: N states, none of them terminal
     :param horizon: number of steps H
+    :param first_mask: (N, K) bool of the actions allowed in ``start``; the world model's own belief when None
     """
     spec = world_model.action_spec
     state, features = start, world_model.features(start)
     seen = _Stack(features, horizon + 1)
     actions, log_probs, masks, outcomes = [], [], [], []
-    for _ in range(horizon):
-        mask = world_model.action_mask(state)
+    for step in range(horizon):
+        mask = world_model.action_mask(state) if step or first_mask is None else first_mask
         policy = actor_critic.actions(features, mask)
         action = policy.sample()
         log_probs.append(policy.log_prob(action))

@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import get_device, get_system_info
 
 from sb3_dream._version import __version__
 from sb3_dream.atomic_files import replaced_at_once
+from sb3_dream.planning import Planner
 from sb3_dream.policies import DreamPolicy
 from sb3_dream.stored_settings import read_settings, told, trusted, write_settings
 from sb3_dream.zip_files import opened
@@ -29,7 +30,8 @@ from sb3_dream.zip_files import opened
 _VERSION = "_sb3_dream_version"
 _SYSTEM = "system_info.txt"
 _NEEDED = ("policy_class", "observation_space", "action_space", "policy_kwargs")
-_POLICY_SETTINGS = (*_NEEDED, "_from_env", "_sizes")
+_PLANNING = ("plan_samples", "plan_horizon", "gamma")  # files of versions without planning lack the first two
+_POLICY_SETTINGS = (*_NEEDED, *_PLANNING, "_from_env", "_sizes")
 
 ModelPath = str | os.PathLike[str] | io.BufferedIOBase
 
@@ -128,6 +130,8 @@ def load_policy(path: ModelPath, device: th.device | str = "auto", trust: bool |
         kwargs = (parts.get("_from_env") or {}) | parts["policy_kwargs"] | parts.get("_sizes", {})
         policy = policy_class(*spaces, lr_schedule=policy_class._dummy_schedule, **kwargs).to(device)
         policy.load_state_dict(stored.parameters["policy"])
+        if parts.get("plan_samples"):
+            policy.planner = Planner(*(parts[name] for name in _PLANNING))
     except Exception as error:  # whatever wrong settings may raise
         raise unfit(path, error) from error
     policy.set_training_mode(False)

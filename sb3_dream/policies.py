@@ -16,6 +16,7 @@ from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.config_values import as_settings
 from sb3_dream.network_arguments import check_network_arguments
 from sb3_dream.optimizer_arguments import make_optimizer, optimizer_arguments
+from sb3_dream.planning import Planner
 from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
 from sb3_dream.stored_settings import read_settings, told, write_settings
 from sb3_dream.world_models import WORLD_MODELS, make_world_model
@@ -93,6 +94,7 @@ class DreamPolicy(BasePolicy):
         )
         self.actor_critic = ActorCritic(self.world_model.feature_layout, self.action_spec, **self.actor_critic_kwargs)
         self.return_scale = ReturnScale()
+        self.planner: Planner | None = None  # for predict() to use
         self.world_model_optimizer = make_optimizer(
             optimizer_class, self.world_model.parameter_groups(), lr_schedule(1), optimizer_kwargs
         )
@@ -230,18 +232,23 @@ class DreamPolicy(BasePolicy):
         memory: th.Tensor,
         mask: th.Tensor | None = None,
         deterministic: bool = False,
+        planner: Planner | None = None,
     ) -> tuple[th.Tensor, State]:
         """
         :param observation: raw tensors, each (N, ...)
         :param memory: (N, M) the world model's memory before this observation
         :param mask: (N, K) bool of allowed actions; the world model's own belief when None
         :param deterministic: the most probable action instead of a sampled one
+        :param planner: what chooses the actions instead of the policy alone
         :return: (N, n) actions (indices, or values clipped to [-1, 1]), and the state in which they were chosen
         """
         state = self.world_model.perceive(memory, self.encode(observation))
         mask = self.world_model.action_mask(state) if mask is None else mask
-        policy = self.actor_critic.actions(self.world_model.features(state), mask)
-        action = policy.mode() if deterministic else policy.sample()
+        if planner is None:
+            policy = self.actor_critic.actions(self.world_model.features(state), mask)
+            action = policy.mode() if deterministic else policy.sample()
+        else:
+            action = planner.choose(self.world_model, self.actor_critic, state, mask)
         return (action.clamp(-1, 1) if self.action_spec.continuous else action), state
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
@@ -249,7 +256,8 @@ class DreamPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         batch = next(iter(self.encode(observation).values())).shape[0]
-        return self.act(observation, self.world_model.initial_memory(batch), deterministic=deterministic)[0]
+        memory = self.world_model.initial_memory(batch)
+        return self.act(observation, memory, deterministic=deterministic, planner=self.planner)[0]
 
     def to_env(self, action: th.Tensor) -> np.ndarray:
         """
@@ -281,7 +289,7 @@ class DreamPolicy(BasePolicy):
         :param observation: one observation, or one for each environment
         :param state: what the last call returned, a row per environment; None is a fresh start
         :param episode_start: (N,) bool, where an episode has just begun
-        :param deterministic: the most probable action instead of a sampled one
+        :param deterministic: the most probable action instead of a sampled one; no matter where :attr:`planner` chooses
         :param action_masks: (N, K) or (K,) bool; without it the world model's own belief is used
         :return: actions, and the state to pass with the next observation
         """
@@ -308,7 +316,7 @@ class DreamPolicy(BasePolicy):
         if action_masks is not None and self.mask_size is not None:
             mask = th.as_tensor(np.asarray(action_masks), dtype=th.bool, device=self.device)
             mask = mask.reshape(batch, self.mask_size)
-        action, perceived = self.act(tensors, memory, mask, deterministic)
+        action, perceived = self.act(tensors, memory, mask, deterministic, self.planner)
         memory = self.world_model.remember(perceived, self.action_spec.encode(action))
         actions = self.to_env(action)
         return (actions if vectorized else actions[0]), (memory.cpu().numpy(),)

@@ -1,0 +1,109 @@
+"""What planning brings and costs: one saved agent plays Tetris with several numbers of planned sequences.
+
+``python benchmarks/planning.py MODEL.zip`` prints a row for each number, and writes one file each into
+``benchmarks/results/planning/``, with every game, the versions and the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.utils import set_random_seed
+
+from sb3_dream import DREAM
+from sb3_dream.evaluation import evaluate
+from tetris_gym import TetrisVecEnv
+
+RESULTS = Path(__file__).parent / "results" / "planning"
+HEADER = "| sequences | horizon | games | lines a game | most | pieces | return | ms an action |\n" + "|---" * 8 + "|"
+
+
+def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) -> dict[str, Any]:
+    """
+    :param model: a saved DREAM that learned a Tetris of primitive actions
+    :param samples: planned sequences, 0 for the policy's most probable action
+    :param horizon: steps of a sequence
+    :param games: how many
+    :param n_envs: how many at a time
+    :return: what was asked for, the games, and the seconds of all
+    """
+    agent = DREAM.load(model, device="cpu", plan_samples=samples, plan_horizon=horizon)
+    set_random_seed(0)
+    env = TetrisVecEnv(n_envs)
+    env.seed(10_000)
+    start = time.perf_counter()
+    played = evaluate(agent, env, games)
+    return {
+        "model": str(model),
+        "steps": agent.num_timesteps,
+        "seed": agent.seed,
+        "samples": samples,
+        "horizon": horizon,
+        "seconds": time.perf_counter() - start,
+        "milliseconds_an_action": 1e3 * seconds_an_action(agent),
+        "torch": th.__version__,
+        "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "system": platform.platform(terse=True)},
+        **played.as_dict(),
+    }
+
+
+def seconds_an_action(agent: DREAM, actions: int = 50) -> float:
+    """
+    :param agent: that plays
+    :param actions: how many to time
+    :return: median time of an action where one game is played
+    """
+    env = TetrisVecEnv(1)
+    observation, state, times = env.reset(), None, []
+    for _ in range(actions):
+        start = time.perf_counter()
+        action, state = agent.predict(observation, state)
+        times.append(time.perf_counter() - start)
+        observation, _, dones, _ = env.step(action)
+        state = None if dones[0] else state
+    return float(np.median(times))
+
+
+def row(found: dict[str, Any]) -> str:
+    """
+    :param found: from :func:`measure`
+    :return: a row of a Markdown table
+    """
+    lines, pieces = found["counters"]["total_lines"], found["counters"]["pieces_placed"]
+    error = np.std(lines) / np.sqrt(len(lines))
+    return (
+        f"| {found['samples']} | {found['horizon']} | {len(lines)} | {np.mean(lines):.2f} ± {error:.2f} | "
+        f"{max(lines):.0f} | {np.mean(pieces):.1f} | {np.mean(found['returns']):.1f} | "
+        f"{found['milliseconds_an_action']:.1f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--samples", type=int, nargs="+", default=[0, 32, 64], help="default: %(default)s")
+    parser.add_argument("--horizon", type=int, default=20, help="steps of a sequence (default: %(default)s)")
+    parser.add_argument("--games", type=int, default=100, help="default: %(default)s")
+    parser.add_argument("--envs", type=int, default=20, help="games at a time (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the files (default: %(default)s)")
+    known = parser.parse_args()
+    th.set_num_threads(1)
+    known.output.mkdir(parents=True, exist_ok=True)
+    print(HEADER, flush=True)
+    for samples in known.samples:
+        found = measure(known.model, samples, known.horizon, known.games, known.envs)
+        print(row(found), flush=True)
+        name = f"{found['steps']}-{found['seed']}-{samples}-{known.horizon}.json"
+        (known.output / name).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
