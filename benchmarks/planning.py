@@ -89,8 +89,8 @@ def row(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--samples", type=int, nargs="+", default=[0, 32, 64], help="default: %(default)s")
-    parser.add_argument("--horizon", type=int, default=20, help="steps of a sequence (default: %(default)s)")
+    parser.add_argument("--samples", type=int, nargs="+", default=[0, 16], help="default: %(default)s")
+    parser.add_argument("--horizon", type=int, default=12, help="steps of a sequence (default: %(default)s)")
     parser.add_argument("--games", type=int, default=100, help="default: %(default)s")
     parser.add_argument("--envs", type=int, default=20, help="games at a time (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the files (default: %(default)s)")

@@ -82,11 +82,12 @@ def _train(run: Run, stop: StopSignal) -> None:
 
 
 def _measure(run: Run, games: int) -> dict[str, Any]:
-    """Play the same games with the agent, both ways, and with a random player."""
+    """Play the same games with the agent, in all ways, and with a random player."""
     print(f"Playing {games} games each: DREAM, and a random player", flush=True)
-    model = run.load()
+    planning, model = run.load(), run.load(plan_samples=0)
     env = evaluation_env(run, min(games, 10), GAMES_SEED)
     players = {
+        "DREAM, planning": (planning, True),
         "DREAM, most likely action": (model, True),
         "DREAM, sampled actions": (model, False),
         "random player": (RandomPlayer(env.action_space, run.seed), True),
@@ -115,10 +116,10 @@ def _draw(run: Run) -> None:
 
 
 def _frames(run: Run) -> Iterator[np.ndarray]:
-    """One game of the agent, with sampled actions."""
+    """One game of the agent."""
     env = gym.make(run.env_id, render_mode="rgb_array")
     try:
-        player = Player(run.load(), env, deterministic=False)
+        player = Player(run.load(), env)
         observation, _ = env.reset(seed=GAMES_SEED)
         yield _picture(env)
         for _ in range(MAX_FRAMES):

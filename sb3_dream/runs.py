@@ -70,9 +70,12 @@ class Run:
         aside.write_text(json.dumps(result))
         aside.replace(self.result_file)
 
-    def load(self) -> BaseAlgorithm:
-        """:return: the trained model"""
-        return ALGOS[self.algo].load(self.model_file)
+    def load(self, **kwargs: Any) -> BaseAlgorithm:
+        """
+        :param kwargs: attributes to change
+        :return: the trained model
+        """
+        return ALGOS[self.algo].load(self.model_file, **kwargs)
 
     def train(
         self,
