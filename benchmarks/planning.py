@@ -42,7 +42,7 @@ def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) ->
     start = time.perf_counter()
     played = evaluate(agent, env, games)
     return {
-        "model": str(model),
+        "model": model.name,
         "steps": agent.num_timesteps,
         "seed": agent.seed,
         "samples": samples,
