@@ -234,7 +234,7 @@ class DREAM(ResumableAlgorithm):
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)
         if self.plan_samples:
-            self.policy.planner = Planner(self.plan_samples, self.plan_horizon, self.gamma)
+            self.policy.planner = Planner(self.plan_samples, self.plan_horizon, float(self.gamma))
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         self._convert_train_freq()

@@ -31,7 +31,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         whole = all(type(count) is int and count > 0 for count in (self.samples, self.horizon))
-        if not (whole and type(self.gamma) in (int, float) and 0 <= self.gamma <= 1):
+        if not (whole and isinstance(self.gamma, (int, float)) and 0 <= self.gamma <= 1):
             raise ValueError(f"expected positive whole numbers and a discount between 0 and 1, not {self}")
 
     def choose(

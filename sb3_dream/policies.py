@@ -94,7 +94,7 @@ class DreamPolicy(BasePolicy):
         )
         self.actor_critic = ActorCritic(self.world_model.feature_layout, self.action_spec, **self.actor_critic_kwargs)
         self.return_scale = ReturnScale()
-        self.planner: Planner | None = None  # for predict() to use
+        self.planner: Planner | None = None  # of predict(); a model's settings say which
         self.world_model_optimizer = make_optimizer(
             optimizer_class, self.world_model.parameter_groups(), lr_schedule(1), optimizer_kwargs
         )
