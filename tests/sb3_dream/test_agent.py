@@ -175,7 +175,7 @@ def test_deploys_without_the_training_code(masked: tuple[DREAM, Path]) -> None:
     )
     action, modules = done.stdout.splitlines()
     assert int(action) == masked[0].predict(np.zeros(3, np.float32), deterministic=True)[0]
-    training = {"dream", "replay", "resume", "imagination", "callbacks", "config", "zoo"}
+    training = {"dream", "replay", "resume", "behaviour", "dreams", "callbacks", "config", "zoo"}
     assert not {f"sb3_dream.{name}" for name in training} & set(modules.split())
     assert "tetris_gym" not in modules
 
