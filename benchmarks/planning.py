@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from sb3_dream import DREAM
 from sb3_dream.evaluation import evaluate
+from sb3_dream.runs import versions
 from tetris_gym import TetrisVecEnv
 
 RESULTS = Path(__file__).parent / "results" / "planning"
@@ -33,7 +32,7 @@ def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) ->
     :param horizon: steps of a sequence
     :param games: how many
     :param n_envs: how many at a time
-    :return: what was asked for, the games, and the seconds of all
+    :return: what was asked for, the games, the time they took, and the versions and the machine
     """
     agent = DREAM.load(model, device="cpu", plan_samples=samples, plan_horizon=horizon)
     set_random_seed(0)
@@ -49,8 +48,7 @@ def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) ->
         "horizon": horizon,
         "seconds": time.perf_counter() - start,
         "milliseconds_an_action": 1e3 * seconds_an_action(agent),
-        "torch": th.__version__,
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "system": platform.platform(terse=True)},
+        "versions": versions(),
         **played.as_dict(),
     }
 

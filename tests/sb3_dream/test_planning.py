@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch as th
 
@@ -14,6 +13,7 @@ from sb3_dream.actor_critic import ActorCritic
 from sb3_dream.agent import DREAMAgent
 from sb3_dream.dream import DREAM
 from sb3_dream.planning import Planner
+from sb3_dream.player import Player
 from sb3_dream.world_models.base import State
 from tests.sb3_dream.test_imagination import CONTINUOUS, DISCRETE, Point, actor_critic
 from tests.sb3_dream.tiny import Walk, tiny
@@ -73,24 +73,28 @@ def test_it_begins_with_an_allowed_action_and_believes_the_model_about_later_one
     assert planner.choose(model, networks, states, only_left).squeeze(-1).tolist() == [0.0, 0.0]
 
 
-def play(player: DREAM | DREAMAgent, steps: int = 30) -> list[int]:
+def play(player: Player | DREAMAgent, env: Walk, steps: int = 30) -> list[int]:
     """What it does in a corridor, from the same random numbers each time."""
     th.manual_seed(5)
-    env, actions, state, starts = Walk(), [], None, np.ones(1, dtype=bool)
-    observation, _ = env.reset(seed=0)
+    act = player if isinstance(player, Player) else player.get_action
+    actions, ended = [], True
     for _ in range(steps):
-        if isinstance(player, DREAM):
-            action, state = player.predict(observation, state, starts, deterministic=True)
-        else:
-            action = player.get_action(observation)
-        actions.append(int(action))
-        observation, _, terminated, truncated, _ = env.step(action)
-        starts = np.array([terminated or truncated])
-        if starts[0]:
+        if ended:
             observation, _ = env.reset()
-            if isinstance(player, DREAMAgent):
-                player.reset()
+            player.reset()
+        actions.append(int(act(observation)))
+        observation, _, terminated, truncated, _ = env.step(actions[-1])
+        ended = terminated or truncated
     return actions
+
+
+def played_by(model: DREAM) -> list[int]:
+    env = Walk()
+    return play(Player(model, env), env)
+
+
+def played_by_agent(path: Path) -> list[int]:
+    return play(DREAMAgent(path, device="cpu"), Walk())
 
 
 def test_a_saved_model_plans_as_before_and_can_be_told_to(tmp_path: Path) -> None:
@@ -101,9 +105,9 @@ def test_a_saved_model_plans_as_before_and_can_be_told_to(tmp_path: Path) -> Non
     assert acting.policy.planner is None
     acting.save(tmp_path / "acting")
     told = DREAM.load(tmp_path / "acting", device="cpu", plan_samples=7)
-    assert play(acting) != play(planning) == play(told)
-    assert play(DREAMAgent(tmp_path / "planning.zip", device="cpu")) == play(planning)
-    assert play(DREAMAgent(tmp_path / "acting.zip", device="cpu")) == play(acting)
+    assert played_by(acting) != played_by(planning) == played_by(told)
+    assert played_by_agent(tmp_path / "planning") == played_by(planning)
+    assert played_by_agent(tmp_path / "acting") == played_by(acting)
 
 
 def test_it_plans_where_it_predicts_and_not_where_it_collects() -> None:
