@@ -10,7 +10,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch as th
@@ -20,6 +20,7 @@ from sb3_dream import DREAM
 from sb3_dream.evaluation import evaluate
 from sb3_dream.runs import versions
 from tetris_gym import TetrisVecEnv
+from tetris_gym.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "planning"
 HEADER = "| sequences | horizon | games | lines a game | most | pieces | return | ms an action |\n" + "|---" * 8 + "|"
@@ -27,7 +28,7 @@ HEADER = "| sequences | horizon | games | lines a game | most | pieces | return 
 
 def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) -> dict[str, Any]:
     """
-    :param model: a saved DREAM that learned a Tetris of primitive actions
+    :param model: a saved DREAM that learned Tetris, of primitive actions or of placements
     :param samples: planned sequences, 0 for the policy's most probable action
     :param horizon: steps of a sequence
     :param games: how many
@@ -36,12 +37,13 @@ def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) ->
     """
     agent = DREAM.load(model, device="cpu", plan_samples=samples, plan_horizon=horizon)
     set_random_seed(0)
-    env = TetrisVecEnv(n_envs)
+    env = TetrisVecEnv(n_envs, actions_of(agent))
     env.seed(10_000)
     start = time.perf_counter()
     played = evaluate(agent, env, games)
     return {
         "model": model.name,
+        "actions": actions_of(agent),
         "steps": agent.num_timesteps,
         "seed": agent.seed,
         "samples": samples,
@@ -53,17 +55,26 @@ def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) ->
     }
 
 
+def actions_of(agent: DREAM) -> Literal["direct", "placement"]:
+    """
+    :param agent: that learned Tetris
+    :return: the mode of its actions
+    """
+    return "placement" if agent.action_space == Settings("placement").action_space else "direct"
+
+
 def seconds_an_action(agent: DREAM, actions: int = 50) -> float:
     """
     :param agent: that plays
     :param actions: how many to time
     :return: median time of an action where one game is played
     """
-    env = TetrisVecEnv(1)
+    env = TetrisVecEnv(1, actions_of(agent))
     observation, state, times = env.reset(), None, []
     for _ in range(actions):
+        masks = np.stack(env.env_method("action_masks"))
         start = time.perf_counter()
-        action, state = agent.predict(observation, state)
+        action, state = agent.predict(observation, state, action_masks=masks)
         times.append(time.perf_counter() - start)
         observation, _, dones, _ = env.step(action)
         state = None if dones[0] else state
@@ -99,7 +110,8 @@ def main() -> None:
     for samples in known.samples:
         found = measure(known.model, samples, known.horizon, known.games, known.envs)
         print(row(found), flush=True)
-        name = f"{found['steps']}-{found['seed']}-{samples}-{known.horizon}.json"
+        mode = "" if found["actions"] == "direct" else f"{found['actions']}-"
+        name = f"{mode}{found['steps']}-{found['seed']}-{samples}-{known.horizon}.json"
         (known.output / name).write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -315,6 +315,8 @@ class DreamPolicy(BasePolicy):
         mask = None
         if action_masks is not None and self.mask_size is not None:
             mask = th.as_tensor(np.asarray(action_masks), dtype=th.bool, device=self.device)
+            if mask.numel() != batch * self.mask_size:
+                raise ValueError(f"action_masks are of shape {tuple(mask.shape)}, expected {(batch, self.mask_size)}")
             mask = mask.reshape(batch, self.mask_size)
         action, perceived = self.act(tensors, memory, mask, deterministic, self.planner)
         memory = self.world_model.remember(perceived, self.action_spec.encode(action))
