@@ -28,11 +28,13 @@ class Task:
     :param env: environment id
     :param algos: who is compared
     :param steps: environment steps of each run
+    :param module: beside this file, that registers the environment when it is imported
     """
 
     env: str
     algos: str
     steps: int
+    module: str = ""
 
 
 TASKS = {
@@ -43,6 +45,11 @@ TASKS = {
     "acrobot": Task("Acrobot-v1", "dream,ppo,dqn,random", 50_000),
     "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 100_000),
     "pendulum": Task("Pendulum-v1", "dream,ppo,sac,random", 20_000),
+    "cartpole_swingup": Task("DMC-cartpole_swingup-v0", "dream,sac,random", 25_000, "dmc"),
+    "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 25_000, "dmc"),
+    "walker_walk": Task("DMC-walker_walk-v0", "dream,sac,random", 50_000, "dmc"),
+    "recall": Task("Recall-v0", "dream,ppo,ppo_lstm,random", 10_000, "memory"),
+    "breakout": Task("MinAtarBreakout-v0", "dream,ppo,dqn,random", 20_000, "pictures"),
 }
 
 
@@ -58,7 +65,8 @@ def run(name: str, steps: int | None, seeds: int, algos: str | None, folder: Pat
     task = TASKS[name]
     steps, chosen = steps or task.steps, algos or task.algos
     command = f"--env {task.env} --algos {chosen} --steps {steps} --seeds {seeds} --output {folder / name}"
-    status = compare.main([*command.split(), "--num-threads", "1"])
+    packages = ["--gym-packages", task.module] if task.module else []
+    status = compare.main([*command.split(), "--num-threads", "1", *packages])
     for result in sorted((folder / name).glob("runs/*/*/*/result.json")):
         found = json.loads(result.read_text())
         if "final" in found:
