@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_dream import zoo
 from sb3_dream.callbacks import TrainingMonitor
@@ -18,7 +17,7 @@ from sb3_dream.cli import DEFAULT_ENV as ENV
 from sb3_dream.cli import PROGRAM, headless, short_error, to_type
 from sb3_dream.errors import CommandError
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
-from sb3_dream.experiment import Experiment, newest_model
+from sb3_dream.experiment import newest_model
 from sb3_dream.history import TrainingHistory
 from sb3_dream.player import Player
 from sb3_dream.plots import plot_training_progress
@@ -72,13 +71,12 @@ def main(arguments: list[str]) -> int:
 def _train(run: Run, stop: StopSignal) -> None:
     begun = "Going on with" if newest_model(run.folder, run.name) else "Training"
     print(f"{begun} DREAM on {run.env_id} for {run.steps:,} steps; Ctrl-C stops and saves.", flush=True)
-
-    def callbacks(experiment: Experiment) -> list[BaseCallback]:
-        return [TrainingMonitor(counters=(LINES, PIECES), save_path=_history_file(run))]
-
+    monitor = TrainingMonitor(counters=(LINES, PIECES), save_path=_history_file(run))
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "log.txt").open("a") as log:
-        run.train(stop, callbacks, log, progress=True, keep_buffer=True)
+        run.train(stop, lambda experiment: [monitor], log, progress=True, keep_buffer=True)
+    if stop.received and monitor.episodes:  # the monitor was stopped before it wrote the last ones
+        monitor.save(_history_file(run))
 
 
 def _measure(run: Run, games: int) -> dict[str, Any]:

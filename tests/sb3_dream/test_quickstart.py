@@ -10,7 +10,10 @@ from PIL import Image
 from sb3_dream import quickstart
 from sb3_dream.callbacks import TrainingMonitor
 from sb3_dream.cli import main
+from sb3_dream.history import TrainingHistory
 
+#: More than the first game takes.
+STEPS = 200
 RUN = Path("runs/quickstart/dream/TetrisDirect-v0_1")
 
 
@@ -51,15 +54,19 @@ def test_it_is_found_when_finished_and_made_longer_when_asked(capsys: pytest.Cap
 def test_stopped_it_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     step = TrainingMonitor._on_step
 
-    def stop_at_30(self: TrainingMonitor) -> bool:
-        if self.num_timesteps == 30:
+    def stop_after_a_game(self: TrainingMonitor) -> bool:
+        going_on = step(self)
+        if self.episodes:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self)
+        return going_on
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingMonitor, "_on_step", stop_at_30)
-        assert start(60) == 130
+        patch.setattr(TrainingMonitor, "_on_step", stop_after_a_game)
+        assert start(STEPS) == 130
     assert "the same command again" in capsys.readouterr().out
     assert not (RUN / "result.json").exists()
-    assert start(60) == 0
+    game = TrainingHistory.load(RUN / "history.jsonl").episodes
+    assert len(game) == 1
+    assert start(STEPS) == 0
     assert "Going on with DREAM" in capsys.readouterr().out
+    assert TrainingHistory.load(RUN / "history.jsonl").episodes[:1] == game
