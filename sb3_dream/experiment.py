@@ -35,6 +35,7 @@ from sb3_dream.evaluation import MASK_METHOD, MaskedEvalCallback
 from sb3_dream.replaced import replaced
 from sb3_dream.saved_algorithm import SavedAlgorithm
 from sb3_dream.stopping import StopBetweenSteps, StopSignal
+from sb3_dream.zoo import suggestion
 
 ARGUMENTS_FILE = "arguments.json"
 BUFFER_FILE = "replay_buffer.pkl"
@@ -127,9 +128,10 @@ class Experiment(ExperimentManager):
         known = set(inspect.signature(ALGOS[self.algo]).parameters) | set(_ZOO_KEYS)
         unknown = sorted(set(prepared[0]) - known)
         if unknown:
+            offered = sorted(name for name in known - {"env", "self"} if not name.startswith("_"))
             raise CommandError(
-                f"{self.algo} has no hyperparameter '{unknown[0]}' (from {self.config} or -params); "
-                f"known: {', '.join(sorted(known - {'env', 'self'}))}"
+                f"{self.algo} has no hyperparameter '{unknown[0]}'{suggestion(unknown[0], offered)}, which "
+                f"{self.config} or -params names; known: {', '.join(offered)}"
             )
         return prepared
 

@@ -69,7 +69,7 @@ def check_algorithm(algo: str) -> None:
     :raises CommandError: if no algorithm has it
     """
     if algo not in ALGOS:
-        raise CommandError(f"unknown algorithm '{algo}'{_suggestion(algo, ALGOS)}; known: {', '.join(sorted(ALGOS))}")
+        raise CommandError(f"unknown algorithm '{algo}'{suggestion(algo, ALGOS)}; known: {', '.join(sorted(ALGOS))}")
 
 
 def check_environment(env_id: str, packages: Iterable[str] = ()) -> None:
@@ -87,7 +87,7 @@ def check_environment(env_id: str, packages: Iterable[str] = ()) -> None:
             raise CommandError(f"cannot import '{package}', given with --gym-packages: {error}") from error
     if not ensure_registered(env_id):
         raise CommandError(
-            f"unknown environment '{env_id}'{_suggestion(env_id, gym.registry)}; --gym-packages MODULE imports "
+            f"unknown environment '{env_id}'{suggestion(env_id, gym.registry)}; --gym-packages MODULE imports "
             "what registers environments"
         )
 
@@ -134,6 +134,16 @@ def read_entry(path: Path, env_id: str) -> dict[str, Any]:
     return entries[env_id] if env_id in entries else entries["default"]
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """
+    :param name: what was typed
+    :param known: what there is
+    :return: the closest of them, in the words that an error ends with; nothing if none is close
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
 def _restore_time_limit() -> None:
     """
     Importing RL Zoo replaces Gymnasium's ``TimeLimit`` for the whole process by one that writes into ``info``, for the
@@ -148,11 +158,6 @@ def _own_configs() -> Path:
     """:return: the folder ``zoo_configs``: in the package when installed from a wheel, beside it in a checkout"""
     installed = _PACKAGE / "zoo_configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "zoo_configs"
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
 _restore_time_limit()

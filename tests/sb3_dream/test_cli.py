@@ -48,7 +48,7 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
         (["train", "--algo", "dreem"], "did you mean 'dream'"),
         (["train", "--env", "TetrisDirekt-v0"], "did you mean 'TetrisDirect-v0'"),
         ([*TRAIN, "--env-kwargs", "colour:red"], "colour"),
-        ([*TRAIN, "-params", "learning_speed:1"], "no hyperparameter 'learning_speed'"),
+        ([*TRAIN, "-params", "lerning_rate:1"], "no hyperparameter 'lerning_rate' (did you mean 'learning_rate'?)"),
         ([*TRAIN, "-params", "learning_rate"], "takes key:value"),
         ([*TRAIN, "-conf", "nowhere.yml"], "nowhere.yml"),
         ([*TRAIN, "-conf", "broken.yml"], "broken.yml"),
