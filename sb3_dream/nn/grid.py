@@ -7,11 +7,14 @@ stand in columns this sees ten times the data that a dense layer sees.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch as th
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,32 @@ class Grid:
     @property
     def size(self) -> int:
         return self.channels * self.columns
+
+
+class Parts(NamedTuple):
+    """A flat feature vector, taken apart as its layout says.
+
+    :param columns: (N, J, channels) of the grids, or None
+    :param loose: (N, loose_size), or None
+    """
+
+    columns: th.Tensor | None
+    loose: th.Tensor | None
+
+
+def together(*parts: Parts) -> Parts:
+    """
+    :param parts: each as its layout says
+    :return: what the sum of the layouts says
+    """
+    return Parts(_cat([part.columns for part in parts]), _cat([part.loose for part in parts]))
+
+
+def _cat(parts: Sequence[th.Tensor | None]) -> th.Tensor | None:
+    tensors = [part for part in parts if part is not None]
+    if len(tensors) < 2:
+        return tensors[0] if tensors else None
+    return th.cat(tensors, -1)
 
 
 @dataclass(frozen=True)
@@ -72,10 +101,9 @@ class Layout:
         moved = tuple(Grid(g.start + self.size, g.channels, g.columns, g.column_major) for g in other.grids)
         return Layout(self.size + other.size, self.grids + moved)
 
-    def split(self, x: th.Tensor) -> tuple[th.Tensor | None, th.Tensor | None]:
+    def split(self, x: th.Tensor) -> Parts:
         """
         :param x: (N, size)
-        :return: the grids' columns (N, J, channels) and the loose values (N, loose_size); None for what is absent
         """
         columns = []
         for g in self.grids:
@@ -84,8 +112,35 @@ class Layout:
                 columns.append(part.reshape(-1, g.columns, g.channels))
             else:
                 columns.append(part.reshape(-1, g.channels, g.columns).transpose(1, 2))
-        loose = [x[:, s] for s in self.loose]
-        return (th.cat(columns, -1) if columns else None), (th.cat(loose, -1) if loose else None)
+        return Parts(_cat(columns), _cat([x[:, s] for s in self.loose]))
+
+
+class _FromNeighbours(th.autograd.Function):
+    """The first quarter of the features comes from the column on the left, the second from the one on the right.
+
+    As a function of its own, since autograd would fill a tensor with zeros for each slice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: th.Tensor) -> th.Tensor:  # (N, J, D)
+        return _FromNeighbours._moved(y, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: th.Tensor) -> th.Tensor:
+        return _FromNeighbours._moved(gradient, -1)  # back to where it came from
+
+    @staticmethod
+    def _moved(y: th.Tensor, right: int) -> th.Tensor:
+        quarter = y.shape[-1] // 4
+        out = y.clone()
+        for start, by in ((0, right), (quarter, -right)):
+            before, after = y[..., start : start + quarter], out[..., start : start + quarter]
+            if by > 0:
+                after[:, 1:], after[:, 0] = before[:, :-1], 0
+            else:
+                after[:, :-1], after[:, -1] = before[:, 1:], 0
+        return out
 
 
 class Block(nn.Module):
@@ -105,11 +160,7 @@ class Block(nn.Module):
         if self.context is None:
             return x + self.down(F.silu(self.up(y)))
         context = self.context(y.mean(1, keepdim=True))  # (N, 1, hidden)
-        quarter = y.shape[-1] // 4
-        left = F.pad(y[:, :-1, :quarter], (0, 0, 1, 0))
-        right = F.pad(y[:, 1:, quarter : 2 * quarter], (0, 0, 0, 1))
-        mixed = th.cat((left, right, y[..., 2 * quarter :]), -1)
-        return x + self.down(F.silu(self.up(mixed) + context))
+        return x + self.down(F.silu(self.up(_FromNeighbours.apply(y)) + context))
 
 
 class GridNet(nn.Module):
@@ -132,12 +183,12 @@ class GridNet(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, layout.columns, hidden or width) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: th.Tensor) -> th.Tensor:
+    def forward(self, x: th.Tensor | Parts) -> th.Tensor:
         """
-        :param x: (N, F)
+        :param x: (N, F), or that taken apart already
         :return: (N, J, D), normalised
         """
-        columns, loose = self.layout.split(x)
+        columns, loose = self.layout.split(x) if isinstance(x, th.Tensor) else x
         y: th.Tensor | None = None
         if self.from_columns is not None and self.position is not None:
             y = self.from_columns(columns) + self.position

@@ -13,7 +13,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_dream.nn.grid import Grid, Layout
+from sb3_dream.nn.grid import Grid, Layout, Parts, together
 
 
 class Sight(nn.Module):
@@ -39,18 +39,19 @@ class Sight(nn.Module):
             self.layout += Layout(depth * g.size, (Grid(0, depth * g.channels, g.columns, column_major=True),))
             self.layout += Layout(depth * g.channels)
 
-    def forward(self, x: th.Tensor) -> th.Tensor:
+    def forward(self, x: th.Tensor) -> Parts:
         """
-        :param x: (..., V)
-        :return: (..., E), all that is computed; E is 0 without pictures
+        :param x: (N, V)
+        :return: all that is computed: what the attribute ``layout`` says behind the vector itself
         """
-        parts = [x[..., :0]]
+        parts = []
+        count = th.arange(self.depth, device=x.device, dtype=x.dtype)[:, None]  # (depth, 1)
         for g in self.pictures:
-            picture = x[..., g.start : g.start + g.size].unflatten(-1, (g.channels, g.columns))
-            cells = picture.transpose(-1, -2)
-            begins = cells * (1 - F.pad(cells[..., :-1], (1, 0)))  # (..., J, rows)
-            runs = begins @ th.ones(g.channels, g.channels, device=x.device).triu()  # runs met so far
-            lacking = g.columns - picture.sum(-1)  # (..., rows)
-            parts += [th.stack([(runs > k).float() for k in range(self.depth)], -2).flatten(-3)]
-            parts += [(lacking == k).float() for k in range(self.depth)]
-        return th.cat(parts, -1)
+            picture = x[:, g.start : g.start + g.size].unflatten(-1, (g.channels, g.columns))
+            cells = picture.transpose(1, 2).contiguous()  # (N, J, rows)
+            begins = cells - cells * F.pad(cells[..., :-1], (1, 0))
+            runs = begins.cumsum(-1)  # met so far
+            lacking = g.columns - picture.sum(-1)  # (N, rows)
+            columns = (runs[:, :, None] > count).flatten(2).to(x.dtype)  # (N, J, depth * rows)
+            parts.append(Parts(columns, (lacking[:, None] == count).flatten(1).to(x.dtype)))
+        return together(*parts)

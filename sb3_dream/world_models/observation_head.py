@@ -33,24 +33,20 @@ class ColumnOutput(nn.Module):
     def forward(self, x: th.Tensor) -> th.Tensor:
         """
         :param x: (N, J, D)
-        :return: (N, size, copies)
+        :return: (copies, N, size), each copy together in memory, where what is computed of it is fastest
         """
-        out = x.new_empty(x.shape[0], self.layout.size, self.copies)
+        parts: dict[int, th.Tensor] = {}  # by where they begin
         if self.to_columns is not None:
             values = self.to_columns(x).unflatten(-1, (-1, self.copies))  # (N, J, channels, copies)
-            position = 0
-            for g in self.layout.grids:
-                part = values[:, :, position : position + g.channels]
+            split = values.split([g.channels for g in self.layout.grids], 2)
+            for g, part in zip(self.layout.grids, split, strict=True):
                 part = part if g.column_major else part.transpose(1, 2)
-                out[:, g.start : g.start + g.size] = part.reshape(-1, g.size, self.copies)
-                position += g.channels
+                parts[g.start] = part.movedim(-1, 0).reshape(self.copies, -1, g.size)
         if self.to_loose is not None:
-            values = self.to_loose(x.mean(1)).unflatten(-1, (-1, self.copies))  # (N, loose, copies)
-            position = 0
-            for s in self.layout.loose:
-                out[:, s] = values[:, position : position + s.stop - s.start]
-                position += s.stop - s.start
-        return out
+            values = self.to_loose(x.mean(1)).unflatten(-1, (-1, self.copies)).movedim(-1, 0)  # (copies, N, loose)
+            sizes = [s.stop - s.start for s in self.layout.loose]
+            parts |= {s.start: part for s, part in zip(self.layout.loose, values.split(sizes, -1), strict=True)}
+        return th.cat([parts[start] for start in sorted(parts)], -1)
 
 
 class ObservationHead(nn.Module):
@@ -88,11 +84,11 @@ class ObservationHead(nn.Module):
         :param before: (N, V)
         :return: the distribution's parameters, for :meth:`loss` and :meth:`sample`
         """
-        values = self.values(features)  # (N, V, 2)
+        values = self.values(features)  # (2, N, V)
         pooled = features.mean(1)
         parameters = {start: layer(pooled) for start, layer in self.codes.items()}
         parameters["values"] = values
-        parameters["bits"] = th.where(before > 0.5, 2.0 - values[..., 0], values[..., 1] - 2.0)  # (N, V)
+        parameters["bits"] = th.where(before > 0.5, 2.0 - values[0], values[1] - 2.0)  # (N, V)
         return parameters
 
     def loss(self, parameters: dict[str, th.Tensor], before: th.Tensor, after: th.Tensor) -> th.Tensor:
@@ -142,7 +138,7 @@ class ObservationHead(nn.Module):
         return parts[0] if len(parts) == 1 else th.cat(parts, -1)
 
     def _gaussian(self, parameters: dict[str, th.Tensor], s: Segment) -> tuple[th.Tensor, th.Tensor]:
-        mean, raw = parameters["values"][:, s.slice].unbind(-1)
+        mean, raw = parameters["values"][..., s.slice].unbind(0)
         return mean, -2.0 + 3.0 * th.tanh((raw + 1.0) / 3.0)  # log of a standard deviation between e^-5 and e
 
 

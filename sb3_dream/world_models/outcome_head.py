@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_dream.nn.distributions import TwoHot
-from sb3_dream.nn.grid import GridNet, Layout
+from sb3_dream.nn.grid import GridNet, Layout, Parts
 from sb3_dream.nn.moments import Scalar
 from sb3_dream.world_models.base import Outcome, masked_mean
 
@@ -49,9 +49,9 @@ class OutcomeHead(nn.Module):
         nn.init.zeros_(self.amount.weight)
         nn.init.zeros_(self.amount.bias)
 
-    def forward(self, x: th.Tensor) -> OutcomeLogits:
+    def forward(self, x: Parts) -> OutcomeLogits:
         """
-        :param x: (N, F)
+        :param x: laid out as ``layout`` says
         """
         pooled = self.net(x).mean(1)
         flags = self.flags(pooled)

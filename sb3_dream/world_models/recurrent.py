@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_dream.nn.distributions import symlog
-from sb3_dream.nn.grid import Grid, GridNet, Layout
+from sb3_dream.nn.grid import Grid, GridNet, Layout, Parts, together
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.nn.sight import Sight
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
@@ -84,6 +84,7 @@ class RecurrentWorldModel(WorldModel):
         action = Layout(action_spec.vector_size)
         grids = (Grid(0, memory, columns, column_major=True),) if observed.grids else ()
         remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
+        self.observed, self.remembered = observed, remembered
 
         self.hidden, self.columns, self.cell = memory, columns, cell
         self.practice, self.weight_decay, self.temperature = practice, weight_decay, temperature
@@ -118,19 +119,20 @@ class RecurrentWorldModel(WorldModel):
         return State(memory, observation[VECTOR])
 
     def remember(self, state: State, action: th.Tensor) -> th.Tensor:
-        inputs = self.encoder(th.cat((self._see(state.percept), action), -1))  # (N, J, D)
+        inputs = self.encoder(together(self._see(state.percept), Parts(None, action)))  # (N, J, D)
         _, carried = self.rnn(inputs.reshape(1, -1, inputs.shape[-1]), self._unpack(state.memory))
         return self._pack(carried, self._tick(state.memory, 1))
 
     def imagine(self, memory: th.Tensor, state: State, action: th.Tensor) -> State:
-        parameters = self._predict(memory, state.percept, action)
+        parameters = self._predict(memory, state.percept, self._see(state.percept), action)
         return State(memory, self.observation_head.sample(parameters, state.percept, self.temperature))
 
     def features(self, state: State) -> th.Tensor:
         return th.cat((self._scale(state.percept), self._remembered(state.memory)), -1)
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
-        return self.outcome_head.expect(self._outcome(state.memory, previous.percept, action, state.percept))
+        old, new = self._see(previous.percept), self._see(state.percept)
+        return self.outcome_head.expect(self._outcome(state.memory, old, action, new))
 
     def reconstruct(self, state: State) -> Observation:
         return {VECTOR: state.percept}
@@ -145,7 +147,6 @@ class RecurrentWorldModel(WorldModel):
         batch, length = action.shape[:2]
         if self.moments is not None:
             self.moments.update(symlog(observation).flatten(0, 1), sequences.valid.flatten())
-        memory = self._memories(observation, action, sequences.memory)  # (B, T, M)
 
         def before(x: th.Tensor) -> th.Tensor:
             return x[:, :-1].flatten(0, 1)  # (B * (T - 1), ...)
@@ -153,12 +154,15 @@ class RecurrentWorldModel(WorldModel):
         def after(x: th.Tensor) -> th.Tensor:
             return x[:, 1:].flatten(0, 1)
 
-        old, new, acted, remembered = before(observation), after(observation), before(action), after(memory)
+        old, new, acted = before(observation), after(observation), before(action)
+        seen = self._see(old)
+        memory = self._memories(seen, acted, sequences.memory)  # (B, T, M)
+        remembered = after(memory)
         valid = after(sequences.valid)
         self.observation_head.update_scale(old, new, valid)
-        predicted = self._predict(remembered, old, acted)
+        predicted = self._predict(remembered, old, seen, acted)
         nats = self.observation_head.loss(predicted, old, new)
-        outcome = self._outcome(remembered, old, acted, self._practise(predicted, old, new))
+        outcome = self._outcome(remembered, seen, acted, self._see(self._practise(predicted, old, new)))
         reward, terminated = after(sequences.reward), after(sequences.terminated)
         losses = {
             "observation": masked_mean(nats, valid),
@@ -177,24 +181,26 @@ class RecurrentWorldModel(WorldModel):
 
     def observe_rewarded(self, sequences: Sequences) -> dict[str, th.Tensor]:
         observation, action = sequences.observation[VECTOR], sequences.action
-        remembered = self._memories(observation, action, sequences.memory)[:, -1]
+        batch = len(observation)
+        seen = self._see(observation[:, :-1].flatten(0, 1))
+        remembered = self._memories(seen, action[:, :-1].flatten(0, 1), sequences.memory)[:, -1]
         old, new, acted = observation[:, -2], observation[:, -1], action[:, -2]
+        seen = Parts(*(None if part is None else part.unflatten(0, (batch, -1))[:, -1] for part in seen))
         with th.no_grad():
-            predicted = self._predict(remembered, old, acted)
-        outcome = self._outcome(remembered, old, acted, self._practise(predicted, old, new))
+            predicted = self._predict(remembered, old, seen, acted)
+        outcome = self._outcome(remembered, seen, acted, self._see(self._practise(predicted, old, new)))
         reward, terminated, valid = sequences.reward[:, -1], sequences.terminated[:, -1], sequences.valid[:, -1]
         return {"rare_reward": self.outcome_head.amount_loss(outcome, reward, terminated, valid)}
 
-    def _memories(self, observation: th.Tensor, action: th.Tensor, first: th.Tensor) -> th.Tensor:
+    def _memories(self, seen: Parts, action: th.Tensor, first: th.Tensor) -> th.Tensor:
         """
-        :param observation: (B, T, V)
-        :param action: (B, T, A)
+        :param seen: of B * (T - 1) observations, the last ones left out
+        :param action: (B * (T - 1), A)
         :param first: (B, M) memory before the first observation
         :return: (B, T, M) memory before each observation
         """
-        batch, length = action.shape[:2]
-        inputs = th.cat((self._see(observation), action), -1)[:, :-1].flatten(0, 1)
-        encoded = self.encoder(inputs).unflatten(0, (batch, length - 1))  # (B, T - 1, J, D)
+        batch, length = len(first), len(action) // len(first) + 1
+        encoded = self.encoder(together(seen, Parts(None, action))).unflatten(0, (batch, length - 1))
         encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T - 1, B * J, D)
         ticks = self._tick(first, th.arange(1, length, device=first.device)[:, None, None])  # (T - 1, B, 1)
         carried = self._unpack(first)
@@ -209,14 +215,16 @@ class RecurrentWorldModel(WorldModel):
             rest = th.stack(steps)
         return th.cat((first[:, None], rest.transpose(0, 1)), 1)
 
-    def _predict(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor) -> dict[str, th.Tensor]:
-        inputs = th.cat((self._see(old), action, self._remembered(memory)), -1)
+    def _predict(self, memory: th.Tensor, old: th.Tensor, seen: Parts, action: th.Tensor) -> dict[str, th.Tensor]:
+        """:param seen: of ``old``"""
+        acted = Parts(None, action)
+        inputs = together(seen, acted, self.remembered.split(self._remembered(memory)))
         predicted = self.observation_head(self.predictor(inputs), old)
         if self.second_look is not None:
             first = predicted["bits"]
             guess = self.second_look.guess(first, old)
             predicted["first_bits"] = first
-            predicted["bits"] = self.second_look(first, guess, th.cat((self._see(guess), action), -1))
+            predicted["bits"] = self.second_look(first, guess, together(self._see(guess), acted))
         return predicted
 
     def _first_look(self, predicted: dict[str, th.Tensor], new: th.Tensor, valid: th.Tensor) -> dict[str, th.Tensor]:
@@ -237,10 +245,12 @@ class RecurrentWorldModel(WorldModel):
             imagined = self.observation_head.sample(predicted, old, self.temperature)
         return th.where(th.rand(old.shape[0], 1, device=old.device) < self.practice, imagined, new)
 
-    def _outcome(self, memory: th.Tensor, old: th.Tensor, action: th.Tensor, new: th.Tensor) -> OutcomeLogits:
+    def _outcome(self, memory: th.Tensor, old: Parts, action: th.Tensor, new: Parts) -> OutcomeLogits:
+        """:param old, new: what was seen before and after"""
         # the new observation enters as the change, which is what most rewards are about
-        old, new = self._see(old), self._see(new)
-        return self.outcome_head(th.cat((old, new - old, action, self._remembered(memory)), -1))
+        change = Parts(*(None if a is None or b is None else b - a for a, b in zip(old, new, strict=True)))
+        remembered = self.remembered.split(self._remembered(memory))
+        return self.outcome_head(together(old, change, Parts(None, action), remembered))
 
     def _mask_logits(self, features: th.Tensor) -> th.Tensor:
         return self.mask_head(self.mask_net(features).flatten(1))
@@ -249,9 +259,9 @@ class RecurrentWorldModel(WorldModel):
         """(..., V) observations as the actor and the critic see them: bits as they are, others standardised."""
         return observation if self.moments is None else self.moments.normalize(symlog(observation))
 
-    def _see(self, observation: th.Tensor) -> th.Tensor:
-        """(..., V) observations as the model's own networks see them: in pictures also what lies behind what."""
-        return th.cat((self._scale(observation), self.sight(observation)), -1)
+    def _see(self, observation: th.Tensor) -> Parts:
+        """(N, V) observations as the model's own networks see them: in pictures also what lies behind what."""
+        return together(self.observed.split(self._scale(observation)), self.sight(observation))
 
     def _remembered(self, memory: th.Tensor) -> th.Tensor:
         """(N, M) memory as the networks see it: the recurrent output, and the clock's hands."""

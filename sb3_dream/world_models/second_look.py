@@ -13,7 +13,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_dream.nn.grid import Grid, GridNet, Layout
+from sb3_dream.nn.grid import Grid, GridNet, Layout, Parts
 from sb3_dream.world_models.observation_head import ColumnOutput
 
 _OFFSETS = (-2, -1, 1, 2)  # rows between a cell and those that it may copy
@@ -50,18 +50,18 @@ class SecondLook(nn.Module):
             guess[:, part] = (logits[:, part] > 0).to(before.dtype)
         return guess
 
-    def forward(self, logits: th.Tensor, guess: th.Tensor, inputs: th.Tensor) -> th.Tensor:
+    def forward(self, logits: th.Tensor, guess: th.Tensor, inputs: th.Tensor | Parts) -> th.Tensor:
         """
         :param logits: (N, V) of the first prediction's bits
         :param guess: (N, V) what it looks like
-        :param inputs: (N, F) what the correction may depend on
+        :param inputs: what the correction may depend on, laid out as ``layout`` says
         :return: (N, V) logits, corrected where there are pictures
         """
-        values = self.values(self.net(inputs))  # (N, cells of all pictures, 2 + offsets)
+        values = self.values(self.net(inputs))  # (2 + offsets, N, cells of all pictures)
         corrected, position = logits.clone(), 0
         for g in self.pictures:
             part = slice(g.start, g.start + g.size)
-            off, on, *copies = values[:, position : position + g.size].unbind(-1)
+            off, on, *copies = values[..., position : position + g.size].unbind(0)
             cells = 2 * guess[:, part] - 1  # (N, cells) of -1 and 1
             out = cells + th.where(cells > 0, 1 - off, on - 1)
             for offset, weight in zip(_OFFSETS, copies, strict=True):

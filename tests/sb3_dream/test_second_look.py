@@ -5,7 +5,7 @@ import torch as th
 import torch.nn.functional as F
 from gymnasium import spaces
 
-from sb3_dream.nn.grid import Grid, Layout
+from sb3_dream.nn.grid import Grid, Layout, together
 from sb3_dream.nn.sight import Sight
 from sb3_dream.spaces import VECTOR, ObservationSpec
 from sb3_dream.world_models import make_world_model
@@ -35,7 +35,7 @@ def test_corrects_nothing_before_it_has_learned() -> None:
     guess = look.guess(logits, before)
     assert th.equal(guess[:, PICTURE], (logits[:, PICTURE] > 0).float())
     assert th.equal(guess[:, [0, -1]], before[:, [0, -1]])
-    corrected = look(logits, guess, th.cat((guess, sight(guess)), -1))
+    corrected = look(logits, guess, together(LAYOUT.split(guess), sight(guess)))
     assert th.equal(corrected[:, PICTURE] > 0, logits[:, PICTURE] > 0)
     assert th.equal(corrected[:, [0, -1]], logits[:, [0, -1]])
 
@@ -56,7 +56,8 @@ def test_learns_from_few_examples_that_complete_rows_disappear() -> None:
     def predict(picture: th.Tensor) -> th.Tensor:
         logits = _logits(picture)
         guess = look.guess(logits, th.zeros_like(logits))
-        return look(logits, guess, th.cat((guess, sight(guess)), -1))[:, PICTURE].unflatten(-1, (ROWS, COLUMNS))
+        logits = look(logits, guess, together(LAYOUT.split(guess), sight(guess)))
+        return logits[:, PICTURE].unflatten(-1, (ROWS, COLUMNS))
 
     seen, target = batch(64, th.randint(ROWS, (32,)))
     for _ in range(300):
