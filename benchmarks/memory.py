@@ -2,7 +2,7 @@
 
 Importing this module registers it. A sign at the beginning of a corridor says whether the prize lies to the left or to
 the right of the far end, and is not seen again. Who does not remember it is right half of the time: a mean return of 0
-at best, where remembering gives 1.
+at best, where remembering gives 1. Standing still costs 0.1, as there.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ LEFT, RIGHT, FORWARD = range(3)
 
 class Recall(gym.Env[np.ndarray, int]):
     """
-    What is seen: the sign, as one of two bits, at the beginning; a third bit at the far end; nothing in between, where
-    turning left or right runs into a wall. At the end, forward does nothing, and a turn ends the episode with 1 or -1.
+    What is seen: the sign, as one of two bits, at the beginning; a third bit at the far end; nothing in between. A turn
+    at the far end ends the episode with 1 or -1; before, it runs into a wall, as forward does at the end.
 
     :param length: steps forward from the beginning to the far end
     """
@@ -42,10 +42,12 @@ class Recall(gym.Env[np.ndarray, int]):
         """
         :param action: left, right or forward
         """
-        turned = self.position == self.length and action != FORWARD
-        if action == FORWARD:
-            self.position = min(self.position + 1, self.length)
-        return self._seen(), float(turned) * (1.0 if action == self.prize else -1.0), turned, False, {}
+        at_end = self.position == self.length
+        if at_end and action != FORWARD:
+            return self._seen(), 1.0 if action == self.prize else -1.0, True, False, {}
+        stands_still = at_end or action != FORWARD
+        self.position += not stands_still
+        return self._seen(), -0.1 * stands_still, False, False, {}
 
     def _seen(self, sign: bool = False) -> np.ndarray:
         seen = [sign and self.prize == LEFT, sign and self.prize == RIGHT, self.position == self.length]

@@ -13,11 +13,11 @@ def test_who_remembers_the_sign_finds_the_prize(seed: int) -> None:
     assert sign.sum() == 1 and not sign[2]
     side, other = (LEFT, RIGHT) if sign[0] else (RIGHT, LEFT)
     for _ in range(2):
-        for action in (side, FORWARD):  # turning in the corridor does nothing
+        for action, cost in ((side, -0.1), (FORWARD, 0.0)):  # a turn in the corridor runs into a wall
             seen, reward, ended, _, _ = env.step(action)
-            assert not seen.any() and reward == 0 and not ended
+            assert not seen.any() and reward == cost and not ended
     assert env.step(FORWARD)[0].tolist() == [0, 0, 1]
-    assert env.step(FORWARD)[0].tolist() == [0, 0, 1]
+    assert env.step(FORWARD)[:3] == (pytest.approx([0, 0, 1]), -0.1, False)
     assert env.step(side)[1:3] == (1.0, True)
     env.reset(seed=seed)
     for _ in range(3):
