@@ -134,8 +134,9 @@ def main(arguments: list[str]) -> int:
                     stop.received = True
                 except Exception as error:  # whatever one algorithm raises, the others are still compared
                     failed += 1
-                    run.keep({**run.result(), "error": one_line(error)})
-                    print(f"  FAILED: {one_line(error)}")
+                    reason = str(error) if isinstance(error, CommandError) else one_line(error)
+                    run.keep({**run.result(), "error": reason})
+                    print(f"  FAILED: {reason}")
                 if stop.received:
                     print("Stopped; the same command goes on from here.")
                     return 130

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -132,10 +133,14 @@ def plot(arguments: list[str]) -> int:
     import rl_zoo3.plots
     from matplotlib import pyplot
 
-    with _zoo_arguments(f"plot {kind}", rest):
+    with _zoo_arguments(f"plot {kind}", rest), warnings.catch_warnings(action="ignore", category=UserWarning):
         getattr(rl_zoo3.plots, kinds[kind])()
+    if _wants_help(rest):
+        return 0
+    if kind == "train" and not pyplot.gca().has_data():
+        raise CommandError("nothing to plot: no run has as many episodes as a point averages over, 100 or -w", status=1)
     if known.save is not None:
-        pyplot.savefig(known.save)
+        pyplot.savefig(known.save, bbox_inches="tight")
         print(f"Wrote {known.save}")
     return 0
 

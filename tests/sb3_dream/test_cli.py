@@ -134,12 +134,18 @@ def test_a_bare_word_is_a_string_for_the_environment() -> None:
     assert "reward_mode: lines_only" in Path("logs/a2c/TetrisDirect-v0_1/TetrisDirect-v0/args.yml").read_text()
 
 
-def test_plot_writes_a_file_without_a_screen() -> None:
+def test_plot_writes_a_file_without_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "train", "--help"]) == 0
+    assert not list(Path().iterdir())
     folder = Path("logs/a2c/CartPole-v1_1")
     folder.mkdir(parents=True)
     rows = "\n".join(f"{length}.0,{length},{length}.5" for length in range(10, 60))
     (folder / "0.monitor.csv").write_text('#{"t_start": 0.0, "env_id": "CartPole-v1"}\nr,l,t\n' + rows + "\n")
-    assert main(["plot", "train", "-a", "a2c", "-e", "CartPole-v1", "-w", "10", "--save", "curve.png"]) == 0
+    plot = ["plot", "train", "-a", "a2c", "-e", "CartPole-v1", "--save", "curve.png"]
+    assert main([*plot, "-w", "100"]) == 1
+    assert "nothing to plot" in capsys.readouterr().err
+    assert not Path("curve.png").exists()
+    assert main([*plot, "-w", "10"]) == 0
     assert Path("curve.png").read_bytes().startswith(b"\x89PNG")
 
 
