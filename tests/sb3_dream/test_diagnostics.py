@@ -149,6 +149,9 @@ def test_nothing_to_measure() -> None:
     errors = model_error(policy(), found, horizon=15, context=1)
     assert errors["model_error"] == 0.0 and math.isnan(errors["model_error_15"])
     assert math.isnan(errors["reward_explained_variance"])  # one reward alone
+    many = samples()
+    alike = many._replace(rewards=th.where(many.rewards != 0, -0.1, 0.0))
+    assert math.isnan(model_error(policy(), alike, context=1)["reward_explained_variance"])
     assert all(math.isnan(value) for value in model_error(policy(), found, context=4).values())
     for arguments in ({"horizon": 0}, {"context": 0}):
         with pytest.raises(ValueError, match="at least 1 step"):
