@@ -29,13 +29,17 @@ class Task:
     :param algos: who is compared
     :param steps: environment steps of each run
     :param module: beside this file, that registers the environment when it is imported
+    :param options: further ones of ``compare``, where its own measure too much or too little
     """
 
     env: str
     algos: str
     steps: int
     module: str = ""
+    options: str = ""
 
+
+FEW_GAMES = "--points 10 --episodes 3 --final-episodes 20"  # of 500 slow steps each
 
 TASKS = {
     "tetris": Task("TetrisDirect-v0", "dream,ppo,dqn,qrdqn,ppo_lstm,ppo_mask,random", 100_000),
@@ -45,9 +49,9 @@ TASKS = {
     "acrobot": Task("Acrobot-v1", "dream,ppo,dqn,random", 50_000),
     "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 100_000),
     "pendulum": Task("Pendulum-v1", "dream,ppo,sac,random", 20_000),
-    "cartpole_swingup": Task("DMC-cartpole_swingup-v0", "dream,sac,random", 25_000, "dmc"),
-    "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 25_000, "dmc"),
-    "walker_walk": Task("DMC-walker_walk-v0", "dream,sac,random", 50_000, "dmc"),
+    "cartpole_swingup": Task("DMC-cartpole_swingup-v0", "dream,sac,random", 25_000, "dmc", FEW_GAMES),
+    "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 25_000, "dmc", FEW_GAMES),
+    "walker_walk": Task("DMC-walker_walk-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
     "recall": Task("Recall-v0", "dream,ppo,ppo_lstm,random", 10_000, "memory"),
     "breakout": Task("MinAtarBreakout-v0", "dream,ppo,dqn,random", 20_000, "pictures"),
 }
@@ -66,7 +70,7 @@ def run(name: str, steps: int | None, seeds: int, algos: str | None, folder: Pat
     steps, chosen = steps or task.steps, algos or task.algos
     command = f"--env {task.env} --algos {chosen} --steps {steps} --seeds {seeds} --output {folder / name}"
     packages = ["--gym-packages", task.module] if task.module else []
-    status = compare.main([*command.split(), "--num-threads", "1", *packages])
+    status = compare.main([*command.split(), *task.options.split(), "--num-threads", "1", *packages])
     for result in sorted((folder / name).glob("runs/*/*/*/result.json")):
         found = json.loads(result.read_text())
         if "final" in found:
@@ -91,14 +95,26 @@ def keep(name: str, steps: int, result: Path, found: dict[str, Any]) -> None:
     place.write_text(json.dumps(about | found, indent=1) + "\n")
 
 
-def table() -> str:
+Groups = dict[tuple[str, int, str], list[dict[str, Any]]]
+
+
+def finished_runs() -> Groups:
     """
-    :return: Markdown, a row for each algorithm on each task; every seed's mean over its final games
+    :return: what the files hold, a seed each, by task, number of steps and algorithm, in this order
     """
-    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(path for name in TASKS for path in RESULTS.glob(f"{name}/*.json")):
+    groups: Groups = defaultdict(list)
+    for path in (path for name in TASKS for path in sorted(RESULTS.glob(f"{name}/*.json"))):
         found = json.loads(path.read_text())
         groups[found["task"], found["steps"], found["algo"]].append(found)
+    order = list(TASKS)
+    return dict(sorted(groups.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:])))
+
+
+def table(groups: Groups) -> str:
+    """
+    :param groups: of finished runs
+    :return: Markdown, a row for each algorithm on each task; every seed's mean over its final games
+    """
     rows = [
         "| task | steps | algorithm | return of each seed | lines a game | training, s |",
         "|---|---|---|---|---|---|",
@@ -131,7 +147,7 @@ def main() -> int:
     for name in known.tasks:
         status = run(name, known.steps, known.seeds, known.algos, known.folder) or status
     if known.table or not known.tasks:
-        print(table())
+        print(table(finished_runs()))
     return status
 
 

@@ -23,7 +23,8 @@ from tetris_gym import TetrisVecEnv
 from tetris_gym.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "planning"
-HEADER = "| sequences | horizon | games | lines a game | most | pieces | return | ms an action |\n" + "|---" * 8 + "|"
+HEADER = "| steps | seed | sequences | horizon | games | lines a game | most | pieces | return | ms an action |"
+HEADER += "\n" + "|---" * 10 + "|"
 
 
 def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) -> dict[str, Any]:
@@ -89,7 +90,8 @@ def row(found: dict[str, Any]) -> str:
     lines, pieces = found["counters"]["total_lines"], found["counters"]["pieces_placed"]
     error = np.std(lines) / np.sqrt(len(lines))
     return (
-        f"| {found['samples']} | {found['horizon']} | {len(lines)} | {np.mean(lines):.2f} ± {error:.2f} | "
+        f"| {found['steps']:,} | {found['seed']} | {found['samples']} | {found['horizon']} | {len(lines)} | "
+        f"{np.mean(lines):.2f} ± {error:.2f} | "
         f"{max(lines):.0f} | {np.mean(pieces):.1f} | {np.mean(found['returns']):.1f} | "
         f"{found['milliseconds_an_action']:.1f} |"
     )

@@ -19,7 +19,7 @@ def test_a_task_leaves_a_file_for_each_run_and_a_row_for_each_algorithm(
     found = json.loads((tmp_path / "results" / "tetris" / "random-60-1.json").read_text())
     assert (found["env"], found["seed"], len(found["final"]["returns"])) == ("TetrisDirect-v0", 1, 100)
     assert {"torch", "gymnasium"} <= found["versions"].keys()
-    rows = learning.table().splitlines()
+    rows = learning.table(learning.finished_runs()).splitlines()
     assert [row.split("|")[1:4] for row in rows[2:]] == [
         [" tetris ", " 60 ", " random "],
         [" tetris ", " 70 ", " random "],

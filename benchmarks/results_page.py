@@ -1,0 +1,77 @@
+"""The results as a page of the documentation.
+
+``python -m benchmarks.results_page`` writes ``docs/results.md`` and its figures from all files in
+``benchmarks/results/``, which ``benchmarks/learning.py`` and ``benchmarks/planning.py`` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks import learning, planning
+from sb3_dream.compare import Plan
+from sb3_dream.report import RETURN, draw_curves
+
+DOCS = Path(__file__).parents[1] / "docs"
+LINES = "total_lines"
+
+INTRODUCTION = """# Results
+
+Made by `python -m benchmarks.results_page` from the files in `benchmarks/results/`, one for each run, with its seed,
+every measured game, the versions and the machine. `python benchmarks/learning.py TASK` makes those of a task: it trains
+what is missing, with the values of `zoo_configs`, on one thread of a 2-core machine that often had other work.
+
+Each figure is a mean over 100 games after training, played with the most likely actions (with planning, where the
+settings have it). The curves have 10 games a point; where there are several seeds, they are interquartile means with
+95% bootstrap intervals.
+"""
+
+PLANNING = """## Planning on Tetris
+
+`python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
+sequences of actions in the world model before each one.
+"""
+
+
+def write_page(docs: Path) -> Path:
+    """
+    :param docs: folder of the documentation
+    :return: the page
+    """
+    sections = [INTRODUCTION]
+    for (task, steps), group in groupby(learning.finished_runs().items(), key=lambda item: item[0][:2]):
+        groups = dict(group)
+        sections.append(f"## {learning.TASKS[task].env}, {steps:,} steps\n\n{learning.table(groups)}\n")
+        if any(runs[0]["points"] for runs in groups.values()):
+            sections.append(f"![Learning curves](images/results/{_draw(task, steps, groups, docs)})\n")
+    found = [json.loads(path.read_text()) for path in planning.RESULTS.glob("*.json")]
+    sections.append(PLANNING)
+    for mode, of_mode in groupby(sorted(found, key=_order), key=lambda run: run.get("actions", "direct")):
+        rows = [planning.HEADER, *(planning.row(run) for run in of_mode)]
+        sections.append("\n".join([f"With {mode} actions:", "", *rows, ""]))
+    docs.mkdir(parents=True, exist_ok=True)
+    page = docs / "results.md"
+    page.write_text("\n".join(sections))
+    return page
+
+
+def _draw(task: str, steps: int, groups: learning.Groups, docs: Path) -> str:
+    """The name of the figure of a task's learning curves."""
+    runs = {algo: found for (_, _, algo), found in groups.items()}
+    counted = all(LINES in run["final"]["counters"] for of_algo in runs.values() for run in of_algo)
+    plan = Plan(learning.TASKS[task].env, tuple(runs), steps, 0, 0, 0, 0, True, ())
+    path = docs / "images" / "results" / f"{task}-{steps}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_curves(runs, LINES if counted else RETURN, "steps", plan).savefig(path, dpi=80)
+    return path.name
+
+
+def _order(run: dict[str, Any]) -> tuple[str, int, int, int]:
+    return run.get("actions", "direct"), run["steps"], run["seed"], run["samples"]
+
+
+if __name__ == "__main__":
+    print(f"Wrote {write_page(DOCS)}")

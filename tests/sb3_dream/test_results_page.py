@@ -1,0 +1,41 @@
+"""``benchmarks/results_page.py``: every run that is there is on the page, with a figure where there are curves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import learning, planning, results_page
+
+
+def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    games = {"returns": [1.0, 2.0], "counters": {"total_lines": [0.0, 3.0], "pieces_placed": [10.0, 20.0]}}
+    run = {"steps": 60, "seed": 0, "seconds": 5.0, "final": games, "points": []}
+    kept = {
+        "cartpole/random-60-0.json": run | {"task": "cartpole", "algo": "random"},
+        "tetris/dream-60-0.json": run
+        | {"task": "tetris", "algo": "dream", "points": [{"steps": 60, "seconds": 5.0, "games": games}]},
+        "tetris/ppo-70-0.json": run | {"task": "tetris", "algo": "ppo", "steps": 70},
+        "tetris/random-60-0.json": run | {"task": "tetris", "algo": "random"},
+        "planning/60-0-16-12.json": games
+        | {"steps": 60, "seed": 0, "samples": 16, "horizon": 12, "milliseconds_an_action": 4.0},
+    }
+    for name, found in kept.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(found))
+    monkeypatch.setattr(learning, "RESULTS", tmp_path)
+    monkeypatch.setattr(planning, "RESULTS", tmp_path / "planning")
+    text = results_page.write_page(tmp_path / "docs").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## TetrisDirect-v0, 60 steps",
+        "## TetrisDirect-v0, 70 steps",
+        "## CartPole-v1, 60 steps",
+        "## Planning on Tetris",
+    ]
+    assert (
+        text.count("| tetris | 60 | ") == 2 and "| 60 | 0 | 16 | 12 | 2 | 1.50 ± 1.06 | 3 | 15.0 | 1.5 | 4.0 |" in text
+    )
+    figures = [path.name for path in (tmp_path / "docs" / "images" / "results").iterdir()]
+    assert figures == ["tetris-60.png"]  # nothing was measured on the way to the others
+    assert text.count("](images/results/tetris-60.png)") == 1
