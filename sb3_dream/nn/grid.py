@@ -115,6 +115,15 @@ class Layout:
         return Parts(_cat(columns), _cat([x[:, s] for s in self.loose]))
 
 
+def _moved(y: th.Tensor, right: bool) -> th.Tensor:
+    """(N, J, D) features, the first quarter moved by a column to the right or left, the second to the other side."""
+    quarter, columns = y.shape[-1] // 4, y.shape[1]
+    padded = F.pad(y[..., : 2 * quarter], (0, 0, 1, 1))  # (N, J + 2, D / 2)
+    first, second = padded.split(quarter, -1)
+    first, second = first.narrow(1, 0 if right else 2, columns), second.narrow(1, 2 if right else 0, columns)
+    return th.cat((first, second, y[..., 2 * quarter :]), -1)
+
+
 class _FromNeighbours(th.autograd.Function):
     """The first quarter of the features comes from the column on the left, the second from the one on the right.
 
@@ -123,24 +132,12 @@ class _FromNeighbours(th.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: th.Tensor) -> th.Tensor:  # (N, J, D)
-        return _FromNeighbours._moved(y, 1)
+        return _moved(y, right=True)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: th.Tensor) -> th.Tensor:
-        return _FromNeighbours._moved(gradient, -1)  # back to where it came from
-
-    @staticmethod
-    def _moved(y: th.Tensor, right: int) -> th.Tensor:
-        quarter = y.shape[-1] // 4
-        out = y.clone()
-        for start, by in ((0, right), (quarter, -right)):
-            before, after = y[..., start : start + quarter], out[..., start : start + quarter]
-            if by > 0:
-                after[:, 1:], after[:, 0] = before[:, :-1], 0
-            else:
-                after[:, :-1], after[:, -1] = before[:, 1:], 0
-        return out
+        return _moved(gradient, right=False)
 
 
 class Block(nn.Module):
@@ -156,11 +153,22 @@ class Block(nn.Module):
         nn.init.zeros_(self.down.bias)
 
     def forward(self, x: th.Tensor) -> th.Tensor:  # (N, J, D)
-        y = self.norm(x)
+        # functions instead of modules: to call a module takes as long as a product of a few rows
+        y = _normalise(self.norm, x)
+        learning = th.is_grad_enabled()  # otherwise, what nobody else needs is overwritten
         if self.context is None:
-            return x + self.down(F.silu(self.up(y)))
-        context = self.context(y.mean(1, keepdim=True))  # (N, 1, hidden)
-        return x + self.down(F.silu(self.up(_FromNeighbours.apply(y)) + context))
+            hidden = F.linear(y, self.up.weight, self.up.bias)
+        else:
+            mean = y.sum(1) / y.shape[1]  # divided once it is small
+            context = F.linear(mean, self.context.weight, self.up.bias)[:, None]  # (N, 1, hidden)
+            mixed = _FromNeighbours.apply(y) if learning else _moved(y, right=True)
+            hidden = F.linear(mixed, self.up.weight)
+            hidden = hidden + context if learning else hidden.add_(context)
+        return x + F.linear(F.silu(hidden, inplace=not learning), self.down.weight, self.down.bias)
+
+
+def _normalise(norm: nn.LayerNorm, x: th.Tensor) -> th.Tensor:
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 class GridNet(nn.Module):
@@ -190,9 +198,9 @@ class GridNet(nn.Module):
         """
         columns, loose = self.layout.split(x) if isinstance(x, th.Tensor) else x
         y: th.Tensor | None = None
-        if self.from_columns is not None and self.position is not None:
-            y = self.from_columns(columns) + self.position
-        if self.from_loose is not None:
-            shared = self.from_loose(loose)[:, None]  # (N, 1, D)
+        if columns is not None and self.from_columns is not None and self.position is not None:
+            y = F.linear(columns, self.from_columns.weight) + (self.position + self.from_columns.bias)
+        if loose is not None and self.from_loose is not None:
+            shared = F.linear(loose, self.from_loose.weight, self.from_loose.bias)[:, None]  # (N, 1, D)
             y = shared if y is None else y + shared
-        return self.norm(self.blocks(y))
+        return _normalise(self.norm, self.blocks(y))

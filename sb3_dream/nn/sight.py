@@ -45,13 +45,12 @@ class Sight(nn.Module):
         :return: all that is computed: what the attribute ``layout`` says behind the vector itself
         """
         parts = []
-        count = th.arange(self.depth, device=x.device, dtype=x.dtype)[:, None]  # (depth, 1)
         for g in self.pictures:
             picture = x[:, g.start : g.start + g.size].unflatten(-1, (g.channels, g.columns))
             cells = picture.transpose(1, 2).contiguous()  # (N, J, rows)
             begins = cells - cells * F.pad(cells[..., :-1], (1, 0))
             runs = begins.cumsum(-1)  # met so far
             lacking = g.columns - picture.sum(-1)  # (N, rows)
-            columns = (runs[:, :, None] > count).flatten(2).to(x.dtype)  # (N, J, depth * rows)
-            parts.append(Parts(columns, (lacking[:, None] == count).flatten(1).to(x.dtype)))
+            behind = [(runs - k).clamp_(0, 1) for k in range(self.depth)]  # 1 where more than k runs were met
+            parts.append(Parts(th.cat(behind, -1), th.cat([lacking == k for k in range(self.depth)], -1).to(x.dtype)))
         return together(*parts)
