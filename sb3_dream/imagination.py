@@ -61,8 +61,8 @@ def imagine(
         # the environment clips what leaves the box; the gradient passes as if it had not
         played = action + (action.clamp(-1, 1) - action).detach() if spec.continuous else action
         encoded = spec.encode(played)
-        previous, state = state, world_model.step(state, encoded)
-        outcomes.append(world_model.outcome(previous, encoded, state))
+        state, outcome = world_model.advance(state, encoded)
+        outcomes.append(outcome)
         features = world_model.features(state)
         seen.append(features)
         actions.append(action)

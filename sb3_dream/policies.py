@@ -300,15 +300,17 @@ class DreamPolicy(BasePolicy):
                 "while a VecEnv's returns the observations alone"
             )
         tensors, vectorized = self.obs_to_tensor(observation)
-        batch = next(iter(self.encode(tensors).values())).shape[0]
-        memory = self.world_model.initial_memory(batch)
-        if state is not None:
-            if state[0].shape != memory.shape:
-                raise ValueError(
-                    f"state is of shape {state[0].shape}, expected {tuple(memory.shape)} for {batch} environments; "
-                    "pass state=None to start"
-                )
+        batch = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
+        expected = (batch, self.world_model.memory_size)
+        if state is None:
+            memory = self.world_model.initial_memory(batch)
+        elif state[0].shape == expected:
             memory = th.as_tensor(state[0], device=self.device)
+        else:
+            raise ValueError(
+                f"state is of shape {state[0].shape}, expected {expected} for {batch} environments; "
+                "pass state=None to start"
+            )
         if episode_start is not None:
             starts = th.as_tensor(np.atleast_1d(episode_start), dtype=th.bool, device=self.device)
             memory = memory.masked_fill(starts[:, None], 0.0)

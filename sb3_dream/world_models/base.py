@@ -138,6 +138,15 @@ class WorldModel(nn.Module, ABC):
         """
         return self.imagine(self.remember(state, action), state, action)
 
+    def advance(self, state: State, action: th.Tensor) -> tuple[State, Outcome]:
+        """
+        :param action: (N, A) encoded
+        :return: the next state by imagination, and what the step brings; a model that needs something for both may
+            compute it once
+        """
+        following = self.step(state, action)
+        return following, self.outcome(state, action, following)
+
     @abstractmethod
     def features(self, state: State) -> th.Tensor:
         """

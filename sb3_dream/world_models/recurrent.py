@@ -16,6 +16,7 @@ from torch import nn
 
 from sb3_dream.nn.distributions import symlog
 from sb3_dream.nn.grid import Grid, GridNet, Layout, Parts, together
+from sb3_dream.nn.gru import gru
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.nn.sight import Sight
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
@@ -84,7 +85,7 @@ class RecurrentWorldModel(WorldModel):
         action = Layout(action_spec.vector_size)
         grids = (Grid(0, memory, columns, column_major=True),) if observed.grids else ()
         remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
-        self.observed, self.remembered = observed, remembered
+        self.observed = observed
 
         self.hidden, self.columns, self.cell = memory, columns, cell
         self.practice, self.weight_decay, self.temperature = practice, weight_decay, temperature
@@ -119,20 +120,26 @@ class RecurrentWorldModel(WorldModel):
         return State(memory, observation[VECTOR])
 
     def remember(self, state: State, action: th.Tensor) -> th.Tensor:
-        inputs = self.encoder(together(self._see(state.percept), Parts(None, action)))  # (N, J, D)
-        _, carried = self.rnn(inputs.reshape(1, -1, inputs.shape[-1]), self._unpack(state.memory))
-        return self._pack(carried, self._tick(state.memory, 1))
+        return self._memories(self._see(state.percept), action, state.memory)[0]
 
     def imagine(self, memory: th.Tensor, state: State, action: th.Tensor) -> State:
-        parameters = self._predict(memory, state.percept, self._see(state.percept), action)
-        return State(memory, self.observation_head.sample(parameters, state.percept, self.temperature))
+        return State(memory, self._imagine(self._recall(memory), state, self._see(state.percept), action))
+
+    def advance(self, state: State, action: th.Tensor) -> tuple[State, Outcome]:
+        seen = self._see(state.percept)
+        memory = self._memories(seen, action, state.memory)[0]
+        recalled = self._recall(memory)
+        percept = self._imagine(recalled, state, seen, action)
+        outcome = self._outcome(recalled, seen, action, self._see(percept))
+        return State(memory, percept), self.outcome_head.expect(outcome)
 
     def features(self, state: State) -> th.Tensor:
-        return th.cat((self._scale(state.percept), self._remembered(state.memory)), -1)
+        hidden = state.memory[:, : self.hidden * self.columns]
+        return th.cat((self._scale(state.percept), hidden, *self._hands(state.memory)), -1)
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
         old, new = self._see(previous.percept), self._see(state.percept)
-        return self.outcome_head.expect(self._outcome(state.memory, old, action, new))
+        return self.outcome_head.expect(self._outcome(self._recall(state.memory), old, action, new))
 
     def reconstruct(self, state: State) -> Observation:
         return {VECTOR: state.percept}
@@ -140,7 +147,7 @@ class RecurrentWorldModel(WorldModel):
     def action_mask(self, state: State) -> th.Tensor | None:
         if self.mask_size is None:
             return None
-        return allowed_actions(self._mask_logits(self.features(state)), self.action_spec.choices)
+        return allowed_actions(self._mask_logits(state), self.action_spec.choices)
 
     def observe(self, sequences: Sequences) -> Observed:
         observation, action = sequences.observation[VECTOR], sequences.action
@@ -156,13 +163,14 @@ class RecurrentWorldModel(WorldModel):
 
         old, new, acted = before(observation), after(observation), before(action)
         seen = self._see(old)
-        memory = self._memories(seen, acted, sequences.memory)  # (B, T, M)
-        remembered = after(memory)
+        memories = self._memories(seen, acted, sequences.memory).transpose(0, 1)  # (B, T - 1, M)
+        memory = th.cat((sequences.memory[:, None], memories), 1)
+        recalled = self._recall(after(memory))
         valid = after(sequences.valid)
         self.observation_head.update_scale(old, new, valid)
-        predicted = self._predict(remembered, old, seen, acted)
+        predicted = self._predict(recalled, old, seen, acted)
         nats = self.observation_head.loss(predicted, old, new)
-        outcome = self._outcome(remembered, seen, acted, self._see(self._practise(predicted, old, new)))
+        outcome = self._outcome(recalled, seen, acted, self._see(self._practise(predicted, old, new)))
         reward, terminated = after(sequences.reward), after(sequences.terminated)
         losses = {
             "observation": masked_mean(nats, valid),
@@ -171,7 +179,7 @@ class RecurrentWorldModel(WorldModel):
         }
         if sequences.mask is not None:
             state = State(memory.flatten(0, 1), observation.flatten(0, 1))
-            logits = self._mask_logits(self.features(state)).unflatten(0, (batch, length))
+            logits = self._mask_logits(state).unflatten(0, (batch, length))
             mask_loss = F.binary_cross_entropy_with_logits(logits, sequences.mask, reduction="none").sum(-1)
             losses["mask"] = masked_mean(mask_loss, sequences.valid * (1 - sequences.terminated))
         with th.no_grad():
@@ -183,42 +191,39 @@ class RecurrentWorldModel(WorldModel):
         observation, action = sequences.observation[VECTOR], sequences.action
         batch = len(observation)
         seen = self._see(observation[:, :-1].flatten(0, 1))
-        remembered = self._memories(seen, action[:, :-1].flatten(0, 1), sequences.memory)[:, -1]
+        recalled = self._recall(self._memories(seen, action[:, :-1].flatten(0, 1), sequences.memory)[-1])
         old, new, acted = observation[:, -2], observation[:, -1], action[:, -2]
         seen = Parts(*(None if part is None else part.unflatten(0, (batch, -1))[:, -1] for part in seen))
         with th.no_grad():
-            predicted = self._predict(remembered, old, seen, acted)
-        outcome = self._outcome(remembered, seen, acted, self._see(self._practise(predicted, old, new)))
+            predicted = self._predict(recalled, old, seen, acted)
+        outcome = self._outcome(recalled, seen, acted, self._see(self._practise(predicted, old, new)))
         reward, terminated, valid = sequences.reward[:, -1], sequences.terminated[:, -1], sequences.valid[:, -1]
         return {"rare_reward": self.outcome_head.amount_loss(outcome, reward, terminated, valid)}
 
     def _memories(self, seen: Parts, action: th.Tensor, first: th.Tensor) -> th.Tensor:
         """
-        :param seen: of B * (T - 1) observations, the last ones left out
-        :param action: (B * (T - 1), A)
-        :param first: (B, M) memory before the first observation
-        :return: (B, T, M) memory before each observation
+        :param seen: of B * T observations, sequence after sequence
+        :param action: (B * T, A)
+        :param first: (B, M) memory before the first observations
+        :return: (T, B, M) memory after each observation and action
         """
-        batch, length = len(first), len(action) // len(first) + 1
-        encoded = self.encoder(together(seen, Parts(None, action))).unflatten(0, (batch, length - 1))
-        encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T - 1, B * J, D)
-        ticks = self._tick(first, th.arange(1, length, device=first.device)[:, None, None])  # (T - 1, B, 1)
+        batch, length = len(first), len(action) // len(first)
+        encoded = self.encoder(together(seen, Parts(None, action))).unflatten(0, (batch, length))
+        encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T, B * J, D)
+        ticks = self._tick(first, th.arange(1, length + 1, device=first.device)[:, None, None])  # (T, B, 1)
         carried = self._unpack(first)
-        if self.cell == "gru":
-            hidden = self.rnn(encoded, carried)[0].reshape(length - 1, batch, -1)
-            rest = th.cat((hidden, ticks), -1)  # (T - 1, B, M)
-        else:  # nn.LSTM returns the cell state of its last step only
-            steps = []
-            for row, tick in zip(encoded, ticks, strict=True):
-                _, carried = self.rnn(row[None], carried)
-                steps.append(self._pack(carried, tick))
-            rest = th.stack(steps)
-        return th.cat((first[:, None], rest.transpose(0, 1)), 1)
+        if isinstance(self.rnn, nn.GRU):
+            return th.cat((gru(self.rnn, encoded, carried[0]).reshape(length, batch, -1), ticks), -1)
+        memories = []  # nn.LSTM returns the cell state of its last step only
+        for row, tick in zip(encoded, ticks, strict=True):
+            _, carried = self.rnn(row[None], carried)
+            memories.append(self._pack(carried, tick))
+        return th.stack(memories)
 
-    def _predict(self, memory: th.Tensor, old: th.Tensor, seen: Parts, action: th.Tensor) -> dict[str, th.Tensor]:
+    def _predict(self, recalled: Parts, old: th.Tensor, seen: Parts, action: th.Tensor) -> dict[str, th.Tensor]:
         """:param seen: of ``old``"""
         acted = Parts(None, action)
-        inputs = together(seen, acted, self.remembered.split(self._remembered(memory)))
+        inputs = together(seen, acted, recalled)
         predicted = self.observation_head(self.predictor(inputs), old)
         if self.second_look is not None:
             first = predicted["bits"]
@@ -245,14 +250,19 @@ class RecurrentWorldModel(WorldModel):
             imagined = self.observation_head.sample(predicted, old, self.temperature)
         return th.where(th.rand(old.shape[0], 1, device=old.device) < self.practice, imagined, new)
 
-    def _outcome(self, memory: th.Tensor, old: Parts, action: th.Tensor, new: Parts) -> OutcomeLogits:
+    def _imagine(self, recalled: Parts, state: State, seen: Parts, action: th.Tensor) -> th.Tensor:
+        """(N, V) a next observation; ``seen`` is what is seen of the one in ``state``."""
+        parameters = self._predict(recalled, state.percept, seen, action)
+        return self.observation_head.sample(parameters, state.percept, self.temperature)
+
+    def _outcome(self, recalled: Parts, old: Parts, action: th.Tensor, new: Parts) -> OutcomeLogits:
         """:param old, new: what was seen before and after"""
         # the new observation enters as the change, which is what most rewards are about
         change = Parts(*(None if a is None or b is None else b - a for a, b in zip(old, new, strict=True)))
-        remembered = self.remembered.split(self._remembered(memory))
-        return self.outcome_head(together(old, change, Parts(None, action), remembered))
+        return self.outcome_head(together(old, change, Parts(None, action), recalled))
 
-    def _mask_logits(self, features: th.Tensor) -> th.Tensor:
+    def _mask_logits(self, state: State) -> th.Tensor:
+        features = together(self.observed.split(self._scale(state.percept)), self._recall(state.memory))
         return self.mask_head(self.mask_net(features).flatten(1))
 
     def _scale(self, observation: th.Tensor) -> th.Tensor:
@@ -263,15 +273,21 @@ class RecurrentWorldModel(WorldModel):
         """(N, V) observations as the model's own networks see them: in pictures also what lies behind what."""
         return together(self.observed.split(self._scale(observation)), self.sight(observation))
 
-    def _remembered(self, memory: th.Tensor) -> th.Tensor:
-        """(N, M) memory as the networks see it: the recurrent output, and the clock's hands."""
-        hidden = memory[:, : self.hidden * self.columns]
-        if not self.clock:
-            return hidden
-        angle = memory[:, -1:] * self.speeds
-        return th.cat((hidden, angle.cos(), angle.sin()), -1)
+    def _recall(self, memory: th.Tensor) -> Parts:
+        """(N, M) memory as the model's own networks see it: the recurrent output, and the clock's hands."""
+        hidden, hands = memory[:, : self.hidden * self.columns], self._hands(memory)
+        if not self.observed.grids:
+            return Parts(None, th.cat((hidden, *hands), -1))
+        return Parts(hidden.unflatten(-1, (self.columns, -1)), th.cat(hands, -1) if hands else None)
 
-    def _tick(self, memory: th.Tensor, steps: int | th.Tensor) -> th.Tensor:
+    def _hands(self, memory: th.Tensor) -> tuple[th.Tensor, ...]:
+        """(N, 7) each, where the clock's hands are; none without a clock."""
+        if not self.clock:
+            return ()
+        angle = memory[:, -1:] * self.speeds
+        return angle.cos(), angle.sin()
+
+    def _tick(self, memory: th.Tensor, steps: th.Tensor) -> th.Tensor:
         """(..., N, 1) the clock ``steps`` after ``memory`` (N, M); (..., N, 0) without a clock."""
         now = (memory[:, -1:] + steps) % _FULL_TURN
         return now if self.clock else now[..., :0]
@@ -283,6 +299,5 @@ class RecurrentWorldModel(WorldModel):
         unpacked = [part.reshape(1, -1, self.hidden).contiguous() for part in parts.unbind(1)]
         return tuple(unpacked) if self.cell == "lstm" else unpacked[0]
 
-    def _pack(self, carried: Any, clock: th.Tensor) -> th.Tensor:
-        parts = carried if self.cell == "lstm" else (carried,)
-        return th.cat([*(part.reshape(-1, self.columns * self.hidden) for part in parts), clock], -1)
+    def _pack(self, carried: tuple[th.Tensor, ...], clock: th.Tensor) -> th.Tensor:
+        return th.cat([*(part.reshape(-1, self.columns * self.hidden) for part in carried), clock], -1)

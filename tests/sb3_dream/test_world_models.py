@@ -236,6 +236,19 @@ def test_masks_are_never_empty(name: str) -> None:
     assert not mask.all()
 
 
+@pytest.mark.parametrize(("name", "kwargs"), VARIANTS)
+def test_advancing_is_a_step_and_its_outcome(name: str, kwargs: dict[str, Any]) -> None:
+    model = make(name, **kwargs)
+    batch = sequences(model, "bits", batch=4, length=2)
+    state, action = model.perceive(batch.memory, row(batch, 0)), batch.action[:, 0]
+    th.manual_seed(2)
+    following = model.step(state, action)
+    outcome = model.outcome(state, action, following)
+    th.manual_seed(2)
+    for part, expected in zip(model.advance(state, action), (following, outcome), strict=True):
+        assert all(th.equal(a, b) for a, b in zip(part, expected, strict=True))
+
+
 def test_allowed_actions() -> None:
     logits = th.tensor([[1.0, -1.0, -3.0, -2.0, -4.0], [1.0, 2.0, 3.0, -1.0, 0.5]])
     assert allowed_actions(logits, (2, 3)).tolist() == [
