@@ -10,6 +10,8 @@ import gymnasium as gym
 import optuna
 import rl_zoo3
 import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from rl_zoo3 import hyperparams_opt
 from rl_zoo3.gym_patches import PatchedTimeLimit
 from rl_zoo3.utils import ALGOS
@@ -90,6 +92,22 @@ def check_environment(env_id: str, packages: Iterable[str] = ()) -> None:
             f"unknown environment '{env_id}'{suggestion(env_id, gym.registry)}; --gym-packages MODULE imports "
             "what registers environments"
         )
+
+
+def check_storage(storage: str) -> None:
+    """
+    :param storage: where a search is kept, as RL Zoo takes it
+    :raises CommandError: if it is there and cannot be read, or is neither a journal file nor a database
+    """
+    try:
+        if not storage.endswith(".log"):
+            optuna.storages.get_storage(storage)
+        elif Path(storage).exists():
+            JournalStorage(JournalFileBackend(storage)).get_all_studies()
+    except Exception as error:  # whatever a database's driver or a wrong file may raise
+        raise CommandError(
+            f"cannot open --storage {storage} as a journal file, FILE.log, or a database's URL: {one_line(error)}"
+        ) from error
 
 
 def config_file(algo: str, env_id: str) -> Path:

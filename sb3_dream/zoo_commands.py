@@ -148,7 +148,7 @@ def plot(arguments: list[str]) -> int:
 def _train(arguments: list[str], resume: Path | None = None) -> int:
     """Check what RL Zoo would answer with a traceback, then train with its own function."""
     zoo.register()
-    known, _ = _parser("conf", "model", "numbers").parse_known_args(arguments)
+    known, _ = _parser("conf", "model", "numbers", "storage").parse_known_args(arguments)
     complete = list(arguments)
     if not _wants_help(arguments):
         zoo.check_algorithm(known.algo)
@@ -166,6 +166,8 @@ def _train(arguments: list[str], resume: Path | None = None) -> int:
             zoo.read_config(Path(known.conf))
         if known.model is not None:
             check_model_file(Path(known.model))
+        if known.storage is not None:
+            zoo.check_storage(known.storage)
     with StopSignal() as stop:
         kind = Experiment if world_size() == 1 else RankedExperiment
         experiment = partial(kind, arguments=complete, stop=stop, run=resume, resume=resume is not None)

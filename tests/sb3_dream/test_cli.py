@@ -64,6 +64,8 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
             [*TRAIN, "--storage", "no.log", "--study-name", "s", "--trial-id", "9"],
             "no trial 9 of a study 's'",
         ),
+        (["tune", *TRAIN[1:], "--storage", "broken.yml"], "cannot open --storage broken.yml"),
+        (["tune", *TRAIN[1:], "--storage", "broken.log"], "cannot open --storage broken.log"),
         ([*TRAIN, "--algo", "dqn", "--env", "Pendulum-v1"], "only supports (Discrete,) as action spaces"),
         ([*TRAIN, "--algo", "ppo_mask"], "ppo_mask needs action masks"),
         (["train", "--resume", "nowhere"], "no folder nowhere"),
@@ -82,6 +84,7 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
 def test_a_mistake_gets_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
     Path("broken.yml").write_text("CartPole-v1: [")
+    Path("broken.log").write_text("no\njournal\n")
     Path("other.yml").write_text("Acrobot-v1: {n_timesteps: 1, policy: MlpPolicy}")
     assert main(arguments) != 0
     error = capsys.readouterr().err
