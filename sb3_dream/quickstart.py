@@ -69,8 +69,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(run: Run, stop: StopSignal) -> None:
-    begun = "Going on with" if newest_model(run.folder, run.name) else "Training"
+    is_new = newest_model(run.folder, run.name) is None
+    begun = "Training" if is_new else "Going on with"
     print(f"{begun} DREAM on {run.env_id} for {run.steps:,} steps; Ctrl-C stops and saves.", flush=True)
+    if is_new:
+        print("After some random play the bar stands still for a minute: the world model learns from it.", flush=True)
     monitor = TrainingMonitor(counters=(LINES, PIECES), save_path=_history_file(run))
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "log.txt").open("a") as log:
