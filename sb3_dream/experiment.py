@@ -281,7 +281,9 @@ class Experiment(ExperimentManager):
             try:
                 super().hyperparameters_optimization()
             except ValueError as error:  # optuna has no best trial while none is complete
-                raise CommandError(f"no trial was completed: {one_line(error)}{self._failure_report()}", 1) from error
+                if not self._stop.received:
+                    failures = self._failure_report()
+                    raise CommandError(f"no trial was completed: {one_line(error)}{failures}", 1) from error
             finally:
                 self._remove_empty_run()
         if self._failures:

@@ -1,6 +1,8 @@
 """Stopping, failing, resuming and searching: nothing that was learned is lost, and nothing is hidden."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -211,6 +213,19 @@ def test_a_search_goes_on_and_its_trials_can_be_trained(capsys: pytest.CaptureFi
         assert main([*train, *study, "--trial-id", trial]) == 0
     rates = {DQN.load(path).lr_schedule(1.0) for path in Path("logs/dqn").glob("*/CartPole-v1.zip")}
     assert len(rates) == 2, "each trial brought its own hyperparameters"
+
+
+def test_a_search_that_is_stopped_in_its_first_trial_tells_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object, **keywords: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(DQN, "learn", interrupt)
+    assert tune("--n-trials", "2") == 130
+    captured = capsys.readouterr()
+    assert "the same command goes on with it" in captured.out
+    assert "error" not in captured.err
 
 
 def test_a_trial_that_raised_an_error_is_told_from_a_pruned_one(
