@@ -53,18 +53,39 @@ def log_unimix(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) 
     :param mask: (..., K) bool, True where a class is allowed; at least one must be
     :return: (..., K) normalised log-probabilities; a masked class has a probability of exactly 0 (-inf)
     """
-    if mask is None:
-        return F.log_softmax(logits, -1) if unimix == 0.0 else th.log(unimix_probabilities(logits, unimix))
-    forbidden = ~mask
-    logits = logits.masked_fill(forbidden, -th.inf)
     if unimix == 0.0:
-        return F.log_softmax(logits, -1)
-    uniform = mask / mask.sum(-1, keepdim=True)
-    mixed = (1 - unimix) * softmax(logits) + unimix * uniform
-    if not mixed.requires_grad:
-        return mixed.log_()
-    # the logarithm of 1 instead of 0 keeps the gradient of masked classes 0 rather than NaN
-    return mixed.masked_fill(forbidden, 1.0).log().masked_fill(forbidden, -th.inf)
+        return F.log_softmax(logits if mask is None else logits.masked_fill(~mask, -th.inf), -1)
+    return _LogUnimix.apply(logits, unimix, mask)
+
+
+class _LogUnimix(th.autograd.Function):
+    """Mixes and takes logarithms in a few passes; over hundreds of classes this is bound by memory.
+
+    Masked classes are 1 in the mixture while the logarithm is taken: that of 0 takes ten times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: th.Tensor, unimix: float, mask: th.Tensor | None) -> th.Tensor:
+        if mask is None:
+            chosen = softmax(logits)
+            mixed = (chosen * (1 - unimix)).add_(unimix / logits.shape[-1])
+            log_probs = mixed.log()
+        else:
+            forbidden = ~mask
+            chosen = softmax(logits.masked_fill(forbidden, -th.inf))
+            share = unimix / mask.to(logits.dtype).sum(-1, keepdim=True)  # of each allowed class
+            mixed = (chosen * (1 - unimix)).add_(share).masked_fill_(forbidden, 1.0)
+            log_probs = mixed.log().masked_fill_(forbidden, -th.inf)
+        ctx.save_for_backward(chosen, mixed)
+        ctx.unimix = unimix
+        return log_probs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor | None, ...]:
+        chosen, mixed = ctx.saved_tensors
+        d_chosen = ((1 - ctx.unimix) * gradient).div_(mixed).mul_(chosen)
+        return d_chosen.addcmul_(chosen, d_chosen.sum(-1, keepdim=True), value=-1.0), None, None
 
 
 def draw(probabilities: th.Tensor, uniform: th.Tensor, dim: int) -> th.Tensor:
@@ -95,8 +116,8 @@ def categorical_entropy(log_probs: th.Tensor) -> th.Tensor:
     :param log_probs: (..., K) normalised, -inf where masked
     :return: (...) entropy in nats
     """
-    finite = log_probs.masked_fill(log_probs == -th.inf, 0.0)
-    return -(log_probs.exp() * finite).sum(-1)
+    finite = log_probs.clamp(min=-80.0)  # about the smallest whose exponential float32 holds at full precision
+    return -th.linalg.vecdot(finite.exp(), finite)
 
 
 def categorical_kl(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:

@@ -51,6 +51,20 @@ def test_masked_classes_are_impossible(unimix: float) -> None:
     assert (gradient[0, [0, 2, 3]] != 0).all()
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_gradients_of_a_mixture_are_those_of_its_values(masked: bool) -> None:
+    th.manual_seed(0)
+    logits = th.randn(3, 5, dtype=th.float64, requires_grad=True)
+    mask = th.rand(3, 5) < 0.6 if masked else th.ones(3, 5, dtype=th.bool)
+    mask[:, 0] = True
+
+    def values(x: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        log_probs = log_unimix(x, 0.1, mask if masked else None)
+        return log_probs[mask], categorical_entropy(log_probs)
+
+    assert th.autograd.gradcheck(values, logits)
+
+
 def test_masks_take_nothing_from_each_other() -> None:
     """A masked class, however probable, leaves the proportions of the allowed ones as they were."""
     logits = th.tensor([1.0, 100.0, 0.0])
