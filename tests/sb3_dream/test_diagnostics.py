@@ -150,7 +150,7 @@ def test_nothing_to_measure() -> None:
     assert errors["model_error"] == 0.0 and math.isnan(errors["model_error_15"])
     assert math.isnan(errors["reward_explained_variance"])  # one reward alone
     many = samples()
-    alike = many._replace(rewards=th.where(many.rewards != 0, -0.1, 0.0))
+    alike = many._replace(rewards=th.where(many.rewards != 0, 1.1, 0.0))  # whose variance is rounded to 1e-14
     assert math.isnan(model_error(policy(), alike, context=1)["reward_explained_variance"])
     assert all(math.isnan(value) for value in model_error(policy(), found, context=4).values())
     for arguments in ({"horizon": 0}, {"context": 0}):
