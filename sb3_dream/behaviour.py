@@ -61,7 +61,10 @@ class Experience(NamedTuple):
         """
         :param index: which steps, (M,) or a slice
         """
-        return Experience(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
+        if isinstance(index, slice):
+            return Experience(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
+        # what brackets do too, but four times as slowly
+        return Experience(*(None if part is None else part.index_select(0, index) for part in self))  # type: ignore[arg-type]
 
     def batches(self, epochs: int, parts: int, size: int) -> Iterator[Experience]:
         """
