@@ -1,5 +1,6 @@
 """RL Zoo's tables, and the hyperparameter files against the algorithms that they are for."""
 
+import importlib
 import inspect
 from pathlib import Path
 
@@ -19,6 +20,8 @@ zoo.register()
 CONFIGS = sorted((Path(__file__).parents[2] / "zoo_configs").glob("*.yml"))
 TETRIS = ("TetrisDirect-v0", "TetrisDirectLines-v0", "TetrisPlacement-v0", "TetrisPlacementLines-v0")
 CONTROL = ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")
+for module in ("dmc", "memory"):
+    importlib.import_module(f"benchmarks.{module}")  # registers environments that have an entry
 #: What RL Zoo takes out of an entry before it builds the algorithm.
 ZOO_KEYS = {"n_envs", "n_timesteps", "normalize", "monitor_kwargs", "frame_stack", "env_wrapper", "callback"}
 
