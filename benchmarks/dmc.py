@@ -72,4 +72,4 @@ def env_id(domain: str, task: str) -> str:
 
 for _domain, _tasks in TASKS.items():
     for _task in _tasks:
-        gym.register(env_id(_domain, _task), ControlTask, kwargs={"domain": _domain, "task": _task})
+        gym.register(env_id(_domain, _task), f"{__name__}:ControlTask", kwargs={"domain": _domain, "task": _task})

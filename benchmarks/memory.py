@@ -17,7 +17,7 @@ ENV_ID = "Recall-v0"
 LEFT, RIGHT, FORWARD = range(3)
 
 
-class Recall(gym.Env[np.ndarray, int]):
+class Recall(gym.Env[np.ndarray, np.int64]):
     """
     What is seen: the sign, as one of two bits, at the beginning; a third bit at the far end; nothing in between. A turn
     at the far end ends the episode with 1 or -1; before, it runs into a wall, as forward does at the end.
@@ -38,7 +38,7 @@ class Recall(gym.Env[np.ndarray, int]):
         self.position, self.prize = 0, int(self.np_random.integers(2))
         return self._seen(sign=True), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
         """
         :param action: left, right or forward
         """
@@ -47,11 +47,11 @@ class Recall(gym.Env[np.ndarray, int]):
             return self._seen(), 1.0 if action == self.prize else -1.0, True, False, {}
         stands_still = at_end or action != FORWARD
         self.position += not stands_still
-        return self._seen(), -0.1 * stands_still, False, False, {}
+        return self._seen(), -0.1 if stands_still else 0.0, False, False, {}
 
     def _seen(self, sign: bool = False) -> np.ndarray:
         seen = [sign and self.prize == LEFT, sign and self.prize == RIGHT, self.position == self.length]
         return np.array(seen, np.int8)
 
 
-gym.register(ENV_ID, Recall, max_episode_steps=100)
+gym.register(ENV_ID, f"{__name__}:Recall", max_episode_steps=100)

@@ -16,7 +16,7 @@ from minatar import Environment
 ENV_ID = "MinAtarBreakout-v0"
 
 
-class Breakout(gym.Env[np.ndarray, int]):
+class Breakout(gym.Env[np.ndarray, np.int64]):
     """The game with its three actions (stay, left, right), one in ten of which is replaced by the one before."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Breakout(gym.Env[np.ndarray, int]):
         self.game.reset()
         return self._seen(), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
         """
         :param action: index of a move
         """
@@ -49,4 +49,4 @@ class Breakout(gym.Env[np.ndarray, int]):
         return self.game.state().transpose(2, 0, 1).astype(np.int8).ravel()
 
 
-gym.register(ENV_ID, Breakout, max_episode_steps=1_000)
+gym.register(ENV_ID, f"{__name__}:Breakout", max_episode_steps=1_000)
