@@ -120,7 +120,8 @@ def table(groups: Groups) -> str:
         "|---|---|---|---|---|---|",
     ]
     for (task, steps, algo), runs in groups.items():
-        returns = ", ".join(f"{np.mean(found['final']['returns']):.1f}" for found in runs)
+        means = [np.mean(found["final"]["returns"]) for found in runs]
+        returns = ", ".join(f"{mean:.1f}" if abs(mean) >= 10 else f"{mean:.2f}" for mean in means)
         lines = ", ".join(
             f"{np.mean(found['final']['counters']['total_lines']):.2f}"
             for found in runs
