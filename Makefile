@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 TORCH := 2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 EXTRAS := play,box2d,dev
+GAME ?= TetrisDirect-v0
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -15,7 +16,7 @@ help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1 - \2/p' $(MAKEFILE_LIST)
 
 train: setup  ## train DREAM on Tetris for about ten minutes, then show what it learned (run again: resumes)
-	$(BIN)/python -m sb3_dream quickstart
+	$(BIN)/python -m sb3_dream quickstart --env $(GAME)
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest -q

@@ -12,7 +12,7 @@ from torch import nn
 
 from sb3_dream.nn.actions import ActionDistribution, CategoricalActions, GaussianActions
 from sb3_dream.nn.distributions import TwoHot
-from sb3_dream.nn.grid import GridNet, Layout
+from sb3_dream.nn.grid import ColumnLogits, GridNet, Layout
 from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.spaces import ActionSpec
 
@@ -44,7 +44,8 @@ class Trunk(nn.Sequential):
 class ActorCritic(nn.Module):
     """
     :param layout: what the world model's features hold
-    :param action_spec: what the actions are
+    :param action_spec: what the actions are. Where each is about a cell of the layout's pictures, the actor is a
+        residual network over the columns, which learns for all of them what it learns in one
     :param net_arch: sizes of the layers of plain perceptron trunks; None for residual ones over the layout's columns
     :param width: of residual trunks, features a column
     :param depth: of residual trunks, number of blocks
@@ -69,14 +70,20 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.action_spec, self.unimix, self.in_bfloat16 = action_spec, unimix, bfloat16
-        self.actor_trunk = Trunk(layout, width, depth, net_arch)
-        out = self.actor_trunk.out_size
+        in_columns = layout.columns == action_spec.layout.columns > 1 and not share_trunk
+        trunk = Trunk(layout, width, depth, net_arch)
+        self.actor_trunk: nn.Module = GridNet(layout, width, depth) if in_columns else trunk
         self.critic_trunk = None if share_trunk else Trunk(layout, width, depth, net_arch)
         outputs = 2 * action_spec.vector_size if action_spec.continuous else action_spec.vector_size
-        self.actor_head = nn.Linear(out, outputs)
-        nn.init.orthogonal_(self.actor_head.weight, 0.01)
-        nn.init.zeros_(self.actor_head.bias)
-        self.critic_head = nn.Linear(out, critic_bins)
+        self.actor_head: nn.Module = (
+            ColumnLogits(action_spec.layout, width) if in_columns else nn.Linear(trunk.out_size, outputs)
+        )
+        for parameter in self.actor_head.parameters():
+            if parameter.ndim > 1:
+                nn.init.orthogonal_(parameter, 0.01)
+            else:
+                nn.init.zeros_(parameter)
+        self.critic_head = nn.Linear(trunk.out_size, critic_bins)
         nn.init.zeros_(self.critic_head.weight)
         nn.init.zeros_(self.critic_head.bias)
         self.bins = TwoHot(critic_bins) if critic_bins > 1 else None

@@ -46,10 +46,7 @@ def to_frames(spec: ObservationSpec, observation: Observation) -> NDArray[Any]:
         return np.moveaxis(image, 1, -1) if image.shape[1] == 3 else image.mean(1)
     vector = observation[VECTOR].cpu().numpy()
     for grid in spec.layout.grids:
-        values = vector[:, grid.start : grid.start + grid.size]
-        if grid.column_major:
-            return values.reshape(-1, grid.columns, grid.channels).swapaxes(1, 2)
-        return values.reshape(-1, grid.channels, grid.columns)
+        return vector[:, grid.start : grid.start + grid.size].reshape(-1, grid.rows, grid.columns)
     return vector
 
 

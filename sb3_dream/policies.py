@@ -79,7 +79,7 @@ class DreamPolicy(BasePolicy):
         self.actor_critic_kwargs = as_settings("actor_critic_kwargs", actor_critic_kwargs)
         self.observation_layout, self.mask_size = observation_layout, mask_size
         self.observation_spec = ObservationSpec(observation_space, observation_layout)
-        self.action_spec = ActionSpec(action_space)
+        self.action_spec = ActionSpec(action_space, observation_layout)
         if mask_size is not None and mask_size != sum(self.action_spec.choices):
             raise ValueError(
                 f"action masks have {mask_size} entries, but {action_space} has {sum(self.action_spec.choices)} choices"

@@ -13,8 +13,7 @@ import numpy as np
 from sb3_dream import zoo
 from sb3_dream.callbacks import TrainingMonitor
 from sb3_dream.cli import DEFAULT_ALGO as ALGO
-from sb3_dream.cli import DEFAULT_ENV as ENV
-from sb3_dream.cli import PROGRAM, headless, short_error, to_type
+from sb3_dream.cli import DEFAULT_ENV, PROGRAM, headless, short_error, to_type
 from sb3_dream.errors import CommandError
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
 from sb3_dream.experiment import newest_model
@@ -29,7 +28,8 @@ STEPS = 12_000
 LINES = "total_lines"
 PIECES = "pieces_placed"
 GAMES_SEED = 1_000_000
-MAX_FRAMES = 600
+MAX_FRAMES = 300
+FRAMES_A_SECOND = {DEFAULT_ENV: 15, "TetrisPlacement-v0": 5}
 
 
 def main(arguments: list[str]) -> int:
@@ -41,6 +41,9 @@ def main(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} quickstart", description=__doc__, allow_abbrev=False)
     parser.error = partial(short_error, parser)  # type: ignore[method-assign, assignment]
+    parser.add_argument(
+        "--env", default=DEFAULT_ENV, choices=FRAMES_A_SECOND, help="what to play (default: %(default)s)"
+    )
     parser.add_argument("--steps", type=int, default=STEPS, help="environment steps to train (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
     parser.add_argument("--games", type=int, default=20, help="games to measure (default: %(default)s)")
@@ -51,7 +54,7 @@ def main(arguments: list[str]) -> int:
         if getattr(known, name) < least:
             raise CommandError(f"--{name} must be at least {least}, got {getattr(known, name)}")
     zoo.register()
-    run = Run(known.output, ALGO, ENV, known.steps, known.seed)
+    run = Run(known.output, ALGO, known.env, known.steps, known.seed)
     result = run.result()
     if result.get("steps", 0) >= known.steps:
         print(f"Found a finished run of {result['steps']:,} steps in {run.folder}.")
@@ -113,7 +116,7 @@ def _summary(games: Games) -> dict[str, float]:
 def _draw(run: Run) -> None:
     history = TrainingHistory.load(_history_file(run))
     plot_training_progress(history, _figure_file(run), title=f"DREAM on {run.env_id}")
-    record(_frames(run), _film_file(run), fps=15)
+    record(_frames(run), _film_file(run), fps=FRAMES_A_SECOND[run.env_id])
 
 
 def _frames(run: Run) -> Iterator[np.ndarray]:
@@ -157,12 +160,15 @@ def _tell(run: Run, result: dict[str, Any]) -> None:
         )
     watch, film = ("record-video", " --record game.gif") if headless() else ("enjoy", "")
     command = to_type()
-    folder = run.folder.parent.parent
+    folder, env = run.folder.parent.parent, run.env_id
+    other = next(each for each in FRAMES_A_SECOND if each != env)
     print(
         f"\nFigure  {_figure_file(run)}\nFilm    {_film_file(run)}\nModel   {run.model_file}\n\nTo go on:\n"
-        f"  {command} {watch} --algo {ALGO} --env {ENV} -f {folder}\n"
+        f"  {command} {watch} --algo {ALGO} --env {env} -f {folder}\n"
         f"  {command} play --agent {run.model_file}{film}\n"
-        f"  {command} quickstart --steps {2 * run.steps} --seed {run.seed} --output {folder}   (goes on from here)\n"
-        f"  {command} compare --env {ENV} --algos dream,ppo,random --steps {run.steps} --seeds 1\n"
+        f"  {command} quickstart --env {env} --steps {2 * run.steps} --seed {run.seed} --output {folder}"
+        "   (goes on from here)\n"
+        f"  {command} quickstart --env {other}\n"
+        f"  {command} compare --env {env} --algos dream,ppo,random --steps {run.steps} --seeds 1\n"
         f"  {command} train --algo {ALGO} --env CartPole-v1 -P"
     )

@@ -4,10 +4,12 @@ An environment may describe its flat observation further through an attribute ``
 
     {"binary": True,                                          # every value is 0 or 1
      "grids": [{"start": 0, "rows": 20, "columns": 10}],      # row-major pictures inside the vector
-     "codes": [{"start": 200, "bits": 3}]}                    # bits that only make sense together
+     "codes": [{"start": 200, "bits": 3}],                    # bits that only make sense together
+     "actions": {"rows": 20, "columns": 10, "depth": 4}}      # each action is about a cell of the pictures
 
 All keys are optional. Networks then treat a grid's columns alike, and the world model predicts bits and
-codes with the matching distributions. Without a layout, everything still works from the space alone.
+codes with the matching distributions. Where actions are about cells, action ``(row * columns + column) * depth + k``
+is the k-th of that cell. Without a layout, everything still works from the space alone.
 """
 
 from __future__ import annotations
@@ -108,9 +110,10 @@ class ActionSpec:
     """Encodes actions as vectors, and knows the shape of what a policy has to output.
 
     :param space: Discrete, MultiDiscrete, MultiBinary or a bounded Box
+    :param layout: the environment's ``observation_layout`` (see the module's text)
     """
 
-    def __init__(self, space: spaces.Space) -> None:
+    def __init__(self, space: spaces.Space, layout: dict[str, Any] | None = None) -> None:
         self.space = space
         self.continuous = isinstance(space, spaces.Box)
         _require_flat(space, "action space")
@@ -127,6 +130,7 @@ class ActionSpec:
         else:
             raise ValueError(f"unsupported action space {space}: expected Discrete, MultiDiscrete, MultiBinary or Box")
         self.vector_size = get_action_dim(space) if self.continuous else sum(self.choices)
+        self.layout = Layout(self.vector_size, _action_grids(layout or {}, self.vector_size))
 
     def encode(self, action: th.Tensor) -> th.Tensor:
         """
@@ -196,10 +200,11 @@ def _flatten(value: th.Tensor, space: spaces.Space) -> th.Tensor:
 def _apply_layout(
     layout: dict[str, Any], size: int, segments: tuple[Segment, ...]
 ) -> tuple[tuple[Segment, ...], tuple[Grid, ...]]:
-    unknown = set(layout) - {"binary", "grids", "codes"}
+    unknown = set(layout) - {"binary", "grids", "codes", "actions"}
     if unknown:
-        raise ValueError(f"unknown {sorted(unknown)} in observation_layout; known are 'binary', 'grids' and 'codes'")
-    grids = tuple(Grid(g["start"], channels=g["rows"], columns=g["columns"]) for g in layout.get("grids", ()))
+        known = "'binary', 'grids', 'codes' and 'actions'"
+        raise ValueError(f"unknown {sorted(unknown)} in observation_layout; known are {known}")
+    grids = tuple(Grid(g["start"], g["rows"], g["columns"]) for g in layout.get("grids", ()))
     if any(grid.start + grid.size > size for grid in grids):
         raise ValueError(f"observation_layout describes more than the observation's {size} values: {layout}")
     if not layout.get("binary"):
@@ -217,3 +222,16 @@ def _apply_layout(
             result.append(Segment("code", start, bits))
         position = start + bits
     return tuple(result), grids
+
+
+def _action_grids(layout: dict[str, Any], size: int) -> tuple[Grid, ...]:
+    actions = layout.get("actions")
+    if actions is None:
+        return ()
+    grid = Grid(0, actions["rows"], actions["columns"], actions.get("depth", 1))
+    columns = {picture["columns"] for picture in layout.get("grids", ())}
+    if grid.size != size or columns != {grid.columns}:
+        raise ValueError(
+            f"the actions of observation_layout must be all {size}, in as many columns as its grids have: {layout}"
+        )
+    return (grid,)

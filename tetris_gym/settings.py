@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from tetris_gym.engine import NUM_ACTIONS
 from tetris_gym.observations import FLAT_LAYOUT, FLAT_SIZE, dict_space, flat_space
+from tetris_gym.pieces import NUM_COLUMNS, NUM_ROTATIONS, NUM_ROWS
 from tetris_gym.placements import NUM_PLACEMENTS
 from tetris_gym.rendering import TetrisRenderer, frame_shape
 from tetris_gym.rewards import RewardMode, parse_reward_mode
@@ -109,7 +110,12 @@ class Settings:
     @property
     def observation_layout(self) -> dict[str, Any] | None:
         """What the numbers of a flat observation are, as plain data; None for other types of observation."""
-        return deepcopy(FLAT_LAYOUT) if self.obs_type == "flat" else None
+        if self.obs_type != "flat":
+            return None
+        layout = deepcopy(FLAT_LAYOUT)
+        if self.action_mode == "placement":
+            layout["actions"] = {"rows": NUM_ROWS, "columns": NUM_COLUMNS, "depth": NUM_ROTATIONS}
+        return layout
 
     @cached_property
     def action_space(self) -> spaces.Discrete:

@@ -8,7 +8,7 @@ stand in columns this sees ten times the data that a dense layer sees.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch as th
@@ -19,22 +19,38 @@ from torch.autograd.function import once_differentiable
 
 @dataclass(frozen=True)
 class Grid:
-    """A picture inside a flat vector.
+    """A picture inside a flat vector: row after row, in each row column after column.
 
     :param start: index of its first value
-    :param channels: values that each column holds (for a picture of cells: its rows)
+    :param rows: number of rows; 1 where the values of a column lie together in the vector
     :param columns: number of columns
-    :param column_major: whether a column's values lie together in the vector
+    :param depth: values of each cell, which lie together in the vector
     """
 
     start: int
-    channels: int
+    rows: int
     columns: int
-    column_major: bool = False
+    depth: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Values that each column holds."""
+        return self.rows * self.depth
 
     @property
     def size(self) -> int:
         return self.channels * self.columns
+
+    def split(self, values: th.Tensor) -> th.Tensor:
+        """
+        :param values: (..., size) of the grid alone
+        :return: (..., J, channels) column by column
+        """
+        return values.unflatten(-1, (self.rows, self.columns, self.depth)).transpose(-3, -2).flatten(-2)
+
+    def join(self, columns: th.Tensor) -> th.Tensor:
+        """The inverse of :meth:`split`."""
+        return columns.unflatten(-1, (self.rows, self.depth)).transpose(-3, -2).flatten(-3)
 
 
 class Parts(NamedTuple):
@@ -98,20 +114,14 @@ class Layout:
         return sum(s.stop - s.start for s in self.loose)
 
     def __add__(self, other: Layout) -> Layout:
-        moved = tuple(Grid(g.start + self.size, g.channels, g.columns, g.column_major) for g in other.grids)
+        moved = tuple(replace(g, start=g.start + self.size) for g in other.grids)
         return Layout(self.size + other.size, self.grids + moved)
 
     def split(self, x: th.Tensor) -> Parts:
         """
         :param x: (N, size)
         """
-        columns = []
-        for g in self.grids:
-            part = x[:, g.start : g.start + g.size]
-            if g.column_major:
-                columns.append(part.reshape(-1, g.columns, g.channels))
-            else:
-                columns.append(part.reshape(-1, g.channels, g.columns).transpose(1, 2))
+        columns = [g.split(x[:, g.start : g.start + g.size]) for g in self.grids]
         return Parts(_cat(columns), _cat([x[:, s] for s in self.loose]))
 
 
@@ -204,3 +214,46 @@ class GridNet(nn.Module):
             shared = F.linear(loose, self.from_loose.weight, self.from_loose.bias)[:, None]  # (N, 1, D)
             y = shared if y is None else y + shared
         return _normalise(self.norm, self.blocks(y))
+
+
+class ColumnOutput(nn.Module):
+    """Column features to one vector of a given layout, ``copies`` numbers for each of its values.
+
+    :param layout: layout of the output; its grids must have as many columns as the features
+    :param width: features a column
+    :param copies: numbers for each value of the layout
+    """
+
+    def __init__(self, layout: Layout, width: int, copies: int = 1) -> None:
+        super().__init__()
+        self.layout, self.copies = layout, copies
+        self.to_columns = nn.Linear(width, layout.channels * copies) if layout.grids else None
+        self.to_loose = nn.Linear(width, layout.loose_size * copies) if layout.loose else None
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        """
+        :param x: (N, J, D)
+        :return: (copies, N, size), each copy together in memory, where what is computed of it is fastest
+        """
+        parts: dict[int, th.Tensor] = {}  # by where they begin
+        if self.to_columns is not None:
+            values = self.to_columns(x).unflatten(-1, (-1, self.copies))  # (N, J, channels, copies)
+            split = values.split([g.channels for g in self.layout.grids], 2)
+            for g, part in zip(self.layout.grids, split, strict=True):
+                parts[g.start] = g.join(part.movedim(-1, 0))
+        if self.to_loose is not None:
+            values = self.to_loose(x.mean(1)).unflatten(-1, (-1, self.copies)).movedim(-1, 0)  # (copies, N, loose)
+            sizes = [s.stop - s.start for s in self.layout.loose]
+            parts |= {s.start: part for s, part in zip(self.layout.loose, values.split(sizes, -1), strict=True)}
+        return th.cat([parts[start] for start in sorted(parts)], -1)
+
+
+class ColumnLogits(nn.Sequential):
+    """Column features (N, J, D) to a number for each value of a layout, (N, size).
+
+    :param layout: of the output; its grids must have as many columns as the features
+    :param width: features a column
+    """
+
+    def __init__(self, layout: Layout, width: int) -> None:
+        super().__init__(ColumnOutput(layout, width), nn.Flatten(0, 1))

@@ -36,7 +36,7 @@ class Sight(nn.Module):
         self.pictures = pictures if depth else ()
         self.layout = layout
         for g in self.pictures:
-            self.layout += Layout(depth * g.size, (Grid(0, depth * g.channels, g.columns, column_major=True),))
+            self.layout += Layout(depth * g.size, (Grid(0, 1, g.columns, depth * g.channels),))
             self.layout += Layout(depth * g.channels)
 
     def forward(self, x: th.Tensor) -> Parts:

@@ -9,44 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_dream.nn.distributions import log_unimix, sample_categorical, symexp, symlog
-from sb3_dream.nn.grid import Layout
+from sb3_dream.nn.grid import ColumnOutput, Layout
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.spaces import Segment
 
 _LARGEST = 20.0  # of a change in units of its usual size, and of an imagined value in symlog units
-
-
-class ColumnOutput(nn.Module):
-    """Column features to one vector of a given layout, ``copies`` numbers for each of its values.
-
-    :param layout: layout of the output; its grids must have as many columns as the features
-    :param width: features a column
-    :param copies: numbers for each value of the layout
-    """
-
-    def __init__(self, layout: Layout, width: int, copies: int = 1) -> None:
-        super().__init__()
-        self.layout, self.copies = layout, copies
-        self.to_columns = nn.Linear(width, layout.channels * copies) if layout.grids else None
-        self.to_loose = nn.Linear(width, layout.loose_size * copies) if layout.loose else None
-
-    def forward(self, x: th.Tensor) -> th.Tensor:
-        """
-        :param x: (N, J, D)
-        :return: (copies, N, size), each copy together in memory, where what is computed of it is fastest
-        """
-        parts: dict[int, th.Tensor] = {}  # by where they begin
-        if self.to_columns is not None:
-            values = self.to_columns(x).unflatten(-1, (-1, self.copies))  # (N, J, channels, copies)
-            split = values.split([g.channels for g in self.layout.grids], 2)
-            for g, part in zip(self.layout.grids, split, strict=True):
-                part = part if g.column_major else part.transpose(1, 2)
-                parts[g.start] = part.movedim(-1, 0).reshape(self.copies, -1, g.size)
-        if self.to_loose is not None:
-            values = self.to_loose(x.mean(1)).unflatten(-1, (-1, self.copies)).movedim(-1, 0)  # (copies, N, loose)
-            sizes = [s.stop - s.start for s in self.layout.loose]
-            parts |= {s.start: part for s, part in zip(self.layout.loose, values.split(sizes, -1), strict=True)}
-        return th.cat([parts[start] for start in sorted(parts)], -1)
 
 
 class ObservationHead(nn.Module):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_dream.nn.distributions import symlog
-from sb3_dream.nn.grid import Grid, GridNet, Layout, Parts, together
+from sb3_dream.nn.grid import ColumnLogits, Grid, GridNet, Layout, Parts, together
 from sb3_dream.nn.gru import gru
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.nn.sight import Sight
@@ -82,8 +82,8 @@ class RecurrentWorldModel(WorldModel):
         pictures = tuple(g for g in observed.grids if observation_spec.holds_bits(g.start, g.size))
         self.sight = Sight(observed, pictures, sight)
         seen = self.sight.layout
-        action = Layout(action_spec.vector_size)
-        grids = (Grid(0, memory, columns, column_major=True),) if observed.grids else ()
+        action = action_spec.layout
+        grids = (Grid(0, 1, columns, depth=memory),) if observed.grids else ()
         remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
         self.observed = observed
 
@@ -92,6 +92,7 @@ class RecurrentWorldModel(WorldModel):
         self.clock = clock
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
         self.feature_layout = observed + remembered
+        self.actions = action
 
         self.register_buffer("speeds", 2 * math.pi / th.tensor(_PERIODS), persistent=False)
         continuous = any(segment.kind == "continuous" for segment in observation_spec.segments)
@@ -105,8 +106,12 @@ class RecurrentWorldModel(WorldModel):
         change = seen  # the new observation, as it differs from the old one
         self.outcome_head = OutcomeHead(seen + change + action + remembered, width, max(1, depth // 2), reward_bins)
         if mask_size is not None:
-            self.mask_net = GridNet(self.feature_layout, width, 1)
-            self.mask_head = nn.Linear(width * columns, mask_size)
+            if action.grids:  # what is allowed in a cell depends on what is around it
+                self.mask_net = GridNet(seen + remembered, width, depth)
+                self.mask_head: nn.Module = ColumnLogits(action, width)
+            else:
+                self.mask_net = GridNet(self.feature_layout, width, 1)
+                self.mask_head = nn.Linear(width * columns, mask_size)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         if not self.weight_decay:
@@ -208,7 +213,7 @@ class RecurrentWorldModel(WorldModel):
         :return: (T, B, M) memory after each observation and action
         """
         batch, length = len(first), len(action) // len(first)
-        encoded = self.encoder(together(seen, Parts(None, action))).unflatten(0, (batch, length))
+        encoded = self.encoder(together(seen, self.actions.split(action))).unflatten(0, (batch, length))
         encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T, B * J, D)
         ticks = self._tick(first, th.arange(1, length + 1, device=first.device)[:, None, None])  # (T, B, 1)
         carried = self._unpack(first)
@@ -222,7 +227,7 @@ class RecurrentWorldModel(WorldModel):
 
     def _predict(self, recalled: Parts, old: th.Tensor, seen: Parts, action: th.Tensor) -> dict[str, th.Tensor]:
         """:param seen: of ``old``"""
-        acted = Parts(None, action)
+        acted = self.actions.split(action)
         inputs = together(seen, acted, recalled)
         predicted = self.observation_head(self.predictor(inputs), old)
         if self.second_look is not None:
@@ -259,11 +264,14 @@ class RecurrentWorldModel(WorldModel):
         """:param old, new: what was seen before and after"""
         # the new observation enters as the change, which is what most rewards are about
         change = Parts(*(None if a is None or b is None else b - a for a, b in zip(old, new, strict=True)))
-        return self.outcome_head(together(old, change, Parts(None, action), recalled))
+        return self.outcome_head(together(old, change, self.actions.split(action), recalled))
 
     def _mask_logits(self, state: State) -> th.Tensor:
-        features = together(self.observed.split(self._scale(state.percept)), self._recall(state.memory))
-        return self.mask_head(self.mask_net(features).flatten(1))
+        recalled = self._recall(state.memory)
+        if self.actions.grids:
+            return self.mask_head(self.mask_net(together(self._see(state.percept), recalled)))
+        hidden = self.mask_net(together(self.observed.split(self._scale(state.percept)), recalled))  # (N, J, D)
+        return self.mask_head(hidden.flatten(1))
 
     def _scale(self, observation: th.Tensor) -> th.Tensor:
         """(..., V) observations as the actor and the critic see them: bits as they are, others standardised."""

@@ -9,12 +9,13 @@ column, as in video prediction by moving pixels (Finn et al. 2016).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_dream.nn.grid import Grid, GridNet, Layout, Parts
-from sb3_dream.world_models.observation_head import ColumnOutput
+from sb3_dream.nn.grid import ColumnOutput, Grid, GridNet, Layout, Parts
 
 _OFFSETS = (-2, -1, 1, 2)  # rows between a cell and those that it may copy
 
@@ -32,7 +33,7 @@ class SecondLook(nn.Module):
         self.pictures = pictures
         together = Layout(0)
         for g in pictures:
-            together += Layout(g.size, (Grid(0, g.channels, g.columns),))
+            together += Layout(g.size, (replace(g, start=0),))
         self.net = GridNet(layout, width, depth)
         self.values = ColumnOutput(together, width, copies=2 + len(_OFFSETS))
         for parameter in self.values.parameters():

@@ -4,7 +4,7 @@ import pytest
 import torch as th
 import torch.nn.functional as F
 
-from sb3_dream.nn.grid import Block, Grid, GridNet, Layout, together
+from sb3_dream.nn.grid import Block, ColumnLogits, Grid, GridNet, Layout, together
 
 
 def _plainly(block: Block, x: th.Tensor) -> th.Tensor:
@@ -37,7 +37,7 @@ def test_a_block_sees_its_neighbours_and_the_mean(width: int) -> None:
 
 def test_taken_apart_before_or_after_being_joined() -> None:
     first = Layout(9, (Grid(1, 2, 3),)) + Layout(2)
-    second = Layout(6, (Grid(0, 2, 3, column_major=True),))
+    second = Layout(6, (Grid(0, 1, 3, depth=2),))
     x, y, loose = th.randn(4, first.size), th.randn(4, second.size), th.randn(4, 2)
     whole = (first + second + Layout(2)).split(th.cat((x, y, loose), -1))
     parts = together(first.split(x), second.split(y), Layout(2).split(loose))
@@ -45,3 +45,22 @@ def test_taken_apart_before_or_after_being_joined() -> None:
     net = GridNet(first, 8, 1)
     assert th.equal(net(x), net(first.split(x)))
     assert together() == (None, None)
+
+
+def test_a_grid_split_and_joined() -> None:
+    grid = Grid(0, rows=2, columns=3, depth=2)
+    values = th.arange(24.0).view(2, 12)
+    columns = grid.split(values)
+    assert columns[0, 1].tolist() == [2, 3, 8, 9]  # the second column: both of its cells, from the top
+    assert th.equal(grid.join(columns), values)
+
+
+def test_a_number_for_each_value_comes_from_its_own_column() -> None:
+    layout = Layout(12, (Grid(0, rows=2, columns=3, depth=2),))
+    logits = ColumnLogits(layout, width=5)
+    features = th.randn(4, 3, 5)
+    features[:, 0] = features[:, 2]
+    columns = layout.split(logits(features)).columns
+    assert columns is not None
+    assert th.allclose(columns[:, 0], columns[:, 2])
+    assert not th.allclose(columns[:, 0], columns[:, 1])

@@ -23,8 +23,8 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quickstart, "MAX_FRAMES", 10)
 
 
-def start(steps: int) -> int:
-    return main(["quickstart", "--steps", str(steps), "--games", "2"])
+def start(steps: int, *more: str) -> int:
+    return main(["quickstart", "--steps", str(steps), "--games", "2", *more])
 
 
 def test_it_is_found_when_finished_and_made_longer_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +49,12 @@ def test_it_is_found_when_finished_and_made_longer_when_asked(capsys: pytest.Cap
     longer = capsys.readouterr().out
     assert "Going on with DREAM" in longer
     assert quickstart.Run(Path("runs/quickstart"), "dream", "TetrisDirect-v0", 90, 0).load().num_timesteps == 90
+
+
+def test_with_placements(capsys: pytest.CaptureFixture[str]) -> None:
+    assert start(60, "--env", "TetrisPlacement-v0") == 0
+    assert "quickstart --env TetrisPlacement-v0 --steps 120" in capsys.readouterr().out
+    assert Path("runs/quickstart/dream/TetrisPlacement-v0_1/agent.gif").is_file()
 
 
 def test_stopped_it_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

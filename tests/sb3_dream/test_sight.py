@@ -36,7 +36,7 @@ def cells(text: str) -> th.Tensor:
 
 
 def test_cells_at_and_behind_each_run() -> None:
-    grid = Grid(1, channels=5, columns=4)
+    grid = Grid(1, rows=5, columns=4)
     layout = Layout(22, (grid,))
     sight = Sight(layout, (grid,), depth=2)
     vector = th.cat((th.tensor([0.3]), cells(PICTURE).flatten(), th.tensor([0.7]))).expand(3, -1)
@@ -50,7 +50,7 @@ def test_cells_at_and_behind_each_run() -> None:
 
 
 def test_rows_that_lack_no_cell_and_one() -> None:
-    grid = Grid(0, channels=3, columns=4)
+    grid = Grid(0, rows=3, columns=4)
     sight = Sight(Layout(12, (grid,)), (grid,), depth=2)
     loose = sight(cells("#### ##.# ..##").flatten()[None]).loose
     assert loose is not None

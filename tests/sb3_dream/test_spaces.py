@@ -213,6 +213,31 @@ def test_actions(space: spaces.Space, choices: tuple[int, ...], size: int) -> No
     assert th.equal(th.stack([part.argmax(-1) for part in parts], -1).float(), stored)
 
 
+GRIDS = [{"start": 0, "rows": 4, "columns": 3}]
+
+
+def test_actions_about_cells() -> None:
+    layout = {"grids": GRIDS, "actions": {"rows": 4, "columns": 3, "depth": 2}}
+    spec = ActionSpec(spaces.Discrete(24), layout)
+    columns, loose = spec.layout.split(spec.encode(th.tensor([[(1 * 3 + 2) * 2 + 1]])))
+    assert columns is not None and loose is None
+    assert columns[0].nonzero().tolist() == [[2, 1 * 2 + 1]]  # the last column, its second cell, the second action
+    assert ActionSpec(spaces.Discrete(24), {"grids": GRIDS}).layout.columns == 1
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"actions": {"rows": 4, "columns": 3, "depth": 2}},
+        {"grids": GRIDS, "actions": {"rows": 4, "columns": 3}},
+        {"grids": GRIDS, "actions": {"rows": 3, "columns": 4, "depth": 2}},
+    ],
+)
+def test_actions_that_are_not_about_the_cells(layout: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="in as many columns as its grids"):
+        ActionSpec(spaces.Discrete(24), layout)
+
+
 def test_actions_that_are_not_supported() -> None:
     with pytest.raises(ValueError, match="unsupported action space"):
         ActionSpec(spaces.Dict({"a": spaces.Discrete(2)}))
