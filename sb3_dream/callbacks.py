@@ -64,7 +64,6 @@ class TrainingMonitor(BaseCallback, TrainingHistory):
         self._seconds_before = 0.0
         self._started = 0.0
         self._unrecorded_ends = 0
-        self._unsaved: list[Episode | Scalars] = []
         self._tap = _LoggerTap(self._record_scalars)
 
     def _on_training_start(self) -> None:
@@ -81,7 +80,6 @@ class TrainingMonitor(BaseCallback, TrainingHistory):
             self._say(f"training resumes at timestep {steps}: forgot {episodes - len(self.episodes)} later episodes")
         self._seconds_before = self.seconds
         self._started = time.perf_counter()
-        self._unsaved.clear()
         if self.save_path is not None:
             self.save(self.save_path)
 
@@ -104,7 +102,6 @@ class TrainingMonitor(BaseCallback, TrainingHistory):
     def _on_training_end(self) -> None:
         # On-policy algorithms train once more after they have logged for the last time
         self._record_scalars(self.logger.name_to_value)
-        self._append_unsaved()
         if self._tap in self.logger.output_formats:
             self.logger.output_formats.remove(self._tap)
 
@@ -121,7 +118,7 @@ class TrainingMonitor(BaseCallback, TrainingHistory):
             counters={name: float(value) for name, value in found.items() if value is not None},
         )
         self.episodes.append(episode)
-        self._keep_for_file(episode)
+        self._append(episode)
 
     def _record_scalars(self, logged: Mapping[str, Any]) -> None:
         # The logger's times are its own; the record has the time of the whole training
@@ -134,22 +131,16 @@ class TrainingMonitor(BaseCallback, TrainingHistory):
         if isinstance(exploration_rate, Real):
             values.setdefault("rollout/exploration_rate", float(exploration_rate))
         self.scalars.append(Scalars(*self._now(), values))
-        self._keep_for_file(self.scalars[-1])
-        self._append_unsaved()
+        self._append(self.scalars[-1])
 
     def _now(self) -> tuple[int, float]:
         seconds = self._seconds_before + time.perf_counter() - self._started
         return self.offset + self.model.num_timesteps, round(seconds, 3)
 
-    def _keep_for_file(self, record: Episode | Scalars) -> None:
+    def _append(self, record: Episode | Scalars) -> None:
         if self.save_path is not None:
-            self._unsaved.append(record)
-
-    def _append_unsaved(self) -> None:
-        if self.save_path is not None and self._unsaved:
             with self.save_path.open("a", encoding="utf-8") as file:
-                file.writelines(to_line(record) for record in self._unsaved)
-            self._unsaved.clear()
+                file.write(to_line(record))
 
     def _warn_of_unrecorded_end(self) -> None:
         self._unrecorded_ends += 1

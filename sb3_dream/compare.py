@@ -134,7 +134,7 @@ def main(arguments: list[str]) -> int:
                     stop.received = True
                 except Exception as error:  # whatever one algorithm raises, the others are still compared
                     failed += 1
-                    reason = str(error) if isinstance(error, CommandError) else one_line(error)
+                    reason = one_line(error)
                     run.keep({**run.result(), "error": reason})
                     print(f"  FAILED: {reason}")
                 if stop.received:

@@ -17,7 +17,9 @@ class CommandError(Exception):
 def one_line(error: BaseException) -> str:
     """
     :param error: any exception
-    :return: its kind and its message, on one line
+    :return: its kind and its message, on one line; a CommandError's message says it all
     """
     message = " ".join(str(error).split())
+    if isinstance(error, CommandError):
+        return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -81,8 +81,6 @@ def _train(run: Run, stop: StopSignal) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / "log.txt").open("a") as log:
         run.train(stop, lambda experiment: [monitor], log, progress=True, keep_buffer=True)
-    if stop.received and monitor.episodes:  # the monitor was stopped before it wrote the last ones
-        monitor.save(_history_file(run))
 
 
 def _measure(run: Run, games: int) -> dict[str, Any]:

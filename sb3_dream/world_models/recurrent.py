@@ -50,6 +50,7 @@ class RecurrentWorldModel(WorldModel):
     :param weight_decay: of the matrices, decoupled (Loshchilov & Hutter 2019), against learning often replayed rows by
         heart. It slows the first thousands of updates
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
+    :param reach: where actions are about cells, the number of columns on either side that are told of one at once
     """
 
     speeds: th.Tensor
@@ -71,6 +72,7 @@ class RecurrentWorldModel(WorldModel):
         practice: float = 0.5,
         weight_decay: float = 0.0,
         temperature: float = 1.0,
+        reach: int = 3,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)
         if observation_spec.image_shapes:
@@ -82,7 +84,8 @@ class RecurrentWorldModel(WorldModel):
         pictures = tuple(g for g in observed.grids if observation_spec.holds_bits(g.start, g.size))
         self.sight = Sight(observed, pictures, sight)
         seen = self.sight.layout
-        action = action_spec.layout
+        self.action_layout, self.reach = action_spec.layout, reach
+        action = _widened(self.action_layout, reach)
         grids = (Grid(0, 1, columns, depth=memory),) if observed.grids else ()
         remembered = Layout(memory * columns, grids) + Layout(2 * len(_PERIODS) if clock else 0)
         self.observed = observed
@@ -92,7 +95,6 @@ class RecurrentWorldModel(WorldModel):
         self.clock = clock
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
         self.feature_layout = observed + remembered
-        self.actions = action
 
         self.register_buffer("speeds", 2 * math.pi / th.tensor(_PERIODS), persistent=False)
         continuous = any(segment.kind == "continuous" for segment in observation_spec.segments)
@@ -106,9 +108,9 @@ class RecurrentWorldModel(WorldModel):
         change = seen  # the new observation, as it differs from the old one
         self.outcome_head = OutcomeHead(seen + change + action + remembered, width, max(1, depth // 2), reward_bins)
         if mask_size is not None:
-            if action.grids:  # what is allowed in a cell depends on what is around it
+            if self.action_layout.grids:  # what is allowed in a cell depends on what is around it
                 self.mask_net = GridNet(seen + remembered, width, depth)
-                self.mask_head: nn.Module = ColumnLogits(action, width)
+                self.mask_head: nn.Module = ColumnLogits(self.action_layout, width)
             else:
                 self.mask_net = GridNet(self.feature_layout, width, 1)
                 self.mask_head = nn.Linear(width * columns, mask_size)
@@ -125,17 +127,18 @@ class RecurrentWorldModel(WorldModel):
         return State(memory, observation[VECTOR])
 
     def remember(self, state: State, action: th.Tensor) -> th.Tensor:
-        return self._memories(self._see(state.percept), action, state.memory)[0]
+        return self._memories(self._see(state.percept), self._acted(action), state.memory)[0]
 
     def imagine(self, memory: th.Tensor, state: State, action: th.Tensor) -> State:
-        return State(memory, self._imagine(self._recall(memory), state, self._see(state.percept), action))
+        seen, acted = self._see(state.percept), self._acted(action)
+        return State(memory, self._imagine(self._recall(memory), state, seen, acted))
 
     def advance(self, state: State, action: th.Tensor) -> tuple[State, Outcome]:
-        seen = self._see(state.percept)
-        memory = self._memories(seen, action, state.memory)[0]
+        seen, acted = self._see(state.percept), self._acted(action)
+        memory = self._memories(seen, acted, state.memory)[0]
         recalled = self._recall(memory)
-        percept = self._imagine(recalled, state, seen, action)
-        outcome = self._outcome(recalled, seen, action, self._see(percept))
+        percept = self._imagine(recalled, state, seen, acted)
+        outcome = self._outcome(recalled, seen, acted, self._see(percept))
         return State(memory, percept), self.outcome_head.expect(outcome)
 
     def features(self, state: State) -> th.Tensor:
@@ -144,7 +147,7 @@ class RecurrentWorldModel(WorldModel):
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
         old, new = self._see(previous.percept), self._see(state.percept)
-        return self.outcome_head.expect(self._outcome(self._recall(state.memory), old, action, new))
+        return self.outcome_head.expect(self._outcome(self._recall(state.memory), old, self._acted(action), new))
 
     def reconstruct(self, state: State) -> Observation:
         return {VECTOR: state.percept}
@@ -166,8 +169,8 @@ class RecurrentWorldModel(WorldModel):
         def after(x: th.Tensor) -> th.Tensor:
             return x[:, 1:].flatten(0, 1)
 
-        old, new, acted = before(observation), after(observation), before(action)
-        seen = self._see(old)
+        old, new = before(observation), after(observation)
+        seen, acted = self._see(old), self._acted(before(action))
         memories = self._memories(seen, acted, sequences.memory).transpose(0, 1)  # (B, T - 1, M)
         memory = th.cat((sequences.memory[:, None], memories), 1)
         recalled = self._recall(after(memory))
@@ -196,24 +199,28 @@ class RecurrentWorldModel(WorldModel):
         observation, action = sequences.observation[VECTOR], sequences.action
         batch = len(observation)
         seen = self._see(observation[:, :-1].flatten(0, 1))
-        recalled = self._recall(self._memories(seen, action[:, :-1].flatten(0, 1), sequences.memory)[-1])
-        old, new, acted = observation[:, -2], observation[:, -1], action[:, -2]
-        seen = Parts(*(None if part is None else part.unflatten(0, (batch, -1))[:, -1] for part in seen))
+        acted = self._acted(action[:, :-1].flatten(0, 1))
+        recalled = self._recall(self._memories(seen, acted, sequences.memory)[-1])
+        old, new = observation[:, -2], observation[:, -1]
+        seen, acted = (
+            Parts(*(None if part is None else part.unflatten(0, (batch, -1))[:, -1] for part in parts))
+            for parts in (seen, acted)
+        )
         with th.no_grad():
             predicted = self._predict(recalled, old, seen, acted)
         outcome = self._outcome(recalled, seen, acted, self._see(self._practise(predicted, old, new)))
         reward, terminated, valid = sequences.reward[:, -1], sequences.terminated[:, -1], sequences.valid[:, -1]
         return {"rare_reward": self.outcome_head.amount_loss(outcome, reward, terminated, valid)}
 
-    def _memories(self, seen: Parts, action: th.Tensor, first: th.Tensor) -> th.Tensor:
+    def _memories(self, seen: Parts, acted: Parts, first: th.Tensor) -> th.Tensor:
         """
         :param seen: of B * T observations, sequence after sequence
-        :param action: (B * T, A)
+        :param acted: of as many actions
         :param first: (B, M) memory before the first observations
         :return: (T, B, M) memory after each observation and action
         """
-        batch, length = len(first), len(action) // len(first)
-        encoded = self.encoder(together(seen, self.actions.split(action))).unflatten(0, (batch, length))
+        encoded = self.encoder(together(seen, acted)).unflatten(0, (len(first), -1))
+        batch, length = encoded.shape[:2]
         encoded = encoded.transpose(0, 1).flatten(1, 2)  # (T, B * J, D)
         ticks = self._tick(first, th.arange(1, length + 1, device=first.device)[:, None, None])  # (T, B, 1)
         carried = self._unpack(first)
@@ -225,11 +232,9 @@ class RecurrentWorldModel(WorldModel):
             memories.append(self._pack(carried, tick))
         return th.stack(memories)
 
-    def _predict(self, recalled: Parts, old: th.Tensor, seen: Parts, action: th.Tensor) -> dict[str, th.Tensor]:
+    def _predict(self, recalled: Parts, old: th.Tensor, seen: Parts, acted: Parts) -> dict[str, th.Tensor]:
         """:param seen: of ``old``"""
-        acted = self.actions.split(action)
-        inputs = together(seen, acted, recalled)
-        predicted = self.observation_head(self.predictor(inputs), old)
+        predicted = self.observation_head(self.predictor(together(seen, acted, recalled)), old)
         if self.second_look is not None:
             first = predicted["bits"]
             guess = self.second_look.guess(first, old)
@@ -255,23 +260,32 @@ class RecurrentWorldModel(WorldModel):
             imagined = self.observation_head.sample(predicted, old, self.temperature)
         return th.where(th.rand(old.shape[0], 1, device=old.device) < self.practice, imagined, new)
 
-    def _imagine(self, recalled: Parts, state: State, seen: Parts, action: th.Tensor) -> th.Tensor:
+    def _imagine(self, recalled: Parts, state: State, seen: Parts, acted: Parts) -> th.Tensor:
         """(N, V) a next observation; ``seen`` is what is seen of the one in ``state``."""
-        parameters = self._predict(recalled, state.percept, seen, action)
+        parameters = self._predict(recalled, state.percept, seen, acted)
         return self.observation_head.sample(parameters, state.percept, self.temperature)
 
-    def _outcome(self, recalled: Parts, old: Parts, action: th.Tensor, new: Parts) -> OutcomeLogits:
+    def _outcome(self, recalled: Parts, old: Parts, acted: Parts, new: Parts) -> OutcomeLogits:
         """:param old, new: what was seen before and after"""
         # the new observation enters as the change, which is what most rewards are about
         change = Parts(*(None if a is None or b is None else b - a for a, b in zip(old, new, strict=True)))
-        return self.outcome_head(together(old, change, self.actions.split(action), recalled))
+        return self.outcome_head(together(old, change, acted, recalled))
 
     def _mask_logits(self, state: State) -> th.Tensor:
         recalled = self._recall(state.memory)
-        if self.actions.grids:
+        if self.action_layout.grids:
             return self.mask_head(self.mask_net(together(self._see(state.percept), recalled)))
         hidden = self.mask_net(together(self.observed.split(self._scale(state.percept)), recalled))  # (N, J, D)
         return self.mask_head(hidden.flatten(1))
+
+    def _acted(self, action: th.Tensor) -> Parts:
+        """(N, A) actions as the model's own networks see them: those about a cell also in the columns around it."""
+        columns, loose = self.action_layout.split(action)
+        if columns is None:
+            return Parts(None, loose)
+        padded = F.pad(columns, (0, 0, self.reach, self.reach))  # (N, J + 2 reach, channels)
+        around = [padded[:, i : i + self.columns] for i in range(2 * self.reach + 1)]
+        return Parts(th.cat(around, -1), loose)
 
     def _scale(self, observation: th.Tensor) -> th.Tensor:
         """(..., V) observations as the actor and the critic see them: bits as they are, others standardised."""
@@ -309,3 +323,10 @@ class RecurrentWorldModel(WorldModel):
 
     def _pack(self, carried: tuple[th.Tensor, ...], clock: th.Tensor) -> th.Tensor:
         return th.cat([*(part.reshape(-1, self.columns * self.hidden) for part in carried), clock], -1)
+
+
+def _widened(actions: Layout, reach: int) -> Layout:
+    """The layout of actions of which ``reach`` columns on either side are told, too."""
+    copies = 2 * reach + 1
+    grids = tuple(Grid(0, 1, grid.columns, depth=copies * grid.channels) for grid in actions.grids)
+    return Layout(copies * actions.size, grids) if grids else actions
