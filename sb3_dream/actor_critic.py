@@ -45,7 +45,7 @@ class ActorCritic(nn.Module):
     """
     :param layout: what the world model's features hold
     :param action_spec: what the actions are. Where each is about a cell of the layout's pictures, the actor is a
-        residual network over the columns, which learns for all of them what it learns in one
+        residual network over the columns, unless it shares its trunk, and learns for all of them what it learns in one
     :param net_arch: sizes of the layers of plain perceptron trunks; None for residual ones over the layout's columns
     :param width: of residual trunks, features a column
     :param depth: of residual trunks, number of blocks

@@ -130,7 +130,7 @@ class ActionSpec:
         else:
             raise ValueError(f"unsupported action space {space}: expected Discrete, MultiDiscrete, MultiBinary or Box")
         self.vector_size = get_action_dim(space) if self.continuous else sum(self.choices)
-        self.layout = Layout(self.vector_size, _action_grids(layout or {}, self.vector_size))
+        self.layout = Layout(self.vector_size, _action_grids(layout or {}, self.vector_size, space))
 
     def encode(self, action: th.Tensor) -> th.Tensor:
         """
@@ -224,10 +224,12 @@ def _apply_layout(
     return tuple(result), grids
 
 
-def _action_grids(layout: dict[str, Any], size: int) -> tuple[Grid, ...]:
+def _action_grids(layout: dict[str, Any], size: int, space: spaces.Space) -> tuple[Grid, ...]:
     actions = layout.get("actions")
     if actions is None:
         return ()
+    if isinstance(space, spaces.Box):
+        raise ValueError(f"the actions of observation_layout are about cells, one choice each, but they are {space}")
     grid = Grid(0, actions["rows"], actions["columns"], actions.get("depth", 1))
     columns = {picture["columns"] for picture in layout.get("grids", ())}
     if grid.size != size or columns != {grid.columns}:

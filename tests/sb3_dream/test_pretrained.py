@@ -1,8 +1,11 @@
-"""The agent in ``examples/pretrained`` can be loaded by today's code, and still plays as its card says."""
+"""The agents in ``examples/pretrained`` can be loaded by today's code, and still play as their card says."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+import pytest
 import torch as th
 
 from sb3_dream import DREAM
@@ -11,17 +14,29 @@ from sb3_dream.planning import Planner
 from sb3_dream.zoo_commands import PRETRAINED_FOLDER
 from tetris_gym import TetrisVecEnv
 
-AGENT = PRETRAINED_FOLDER / "dream" / "TetrisDirect-v0_1" / "TetrisDirect-v0.zip"
+DIRECT, PLACEMENT = (
+    PRETRAINED_FOLDER / "dream" / f"{name}_1" / f"{name}.zip" for name in ("TetrisDirect-v0", "TetrisPlacement-v0")
+)
 
 
-def test_it_plans_as_its_card_says() -> None:
-    assert DREAM.load(AGENT, device="cpu").policy.planner == Planner(16, 12, 0.99)
+@pytest.mark.parametrize(("agent", "gamma"), [(DIRECT, 0.99), (PLACEMENT, 0.985)])
+def test_they_plan_as_their_card_says(agent: str, gamma: float) -> None:
+    assert DREAM.load(agent, device="cpu").policy.planner == Planner(16, 12, gamma)
 
 
-def test_without_planning_it_plays_as_well_as_its_card_says() -> None:
-    env = TetrisVecEnv(50)
+@pytest.mark.parametrize(
+    ("agent", "actions", "games", "lines", "pieces"),
+    [
+        (DIRECT, "direct", 100, 0.9, 33),  # 1.34 and 37 where it was trained; a random player has 0 and 12
+        (PLACEMENT, "placement", 20, 40, 140),  # 63 and 199; 0 and 20
+    ],
+)
+def test_without_planning_they_play_as_well_as_their_card_says(
+    agent: str, actions: Literal["direct", "placement"], games: int, lines: float, pieces: float
+) -> None:
+    env = TetrisVecEnv(min(games, 50), actions)
     env.seed(10_000)
     th.manual_seed(0)
-    games = evaluate(DREAM.load(AGENT, device="cpu", plan_samples=0), env, 100)
-    assert np.mean(games.counters["total_lines"]) > 0.9  # 1.34 where it was trained; a random player has 0
-    assert np.mean(games.counters["pieces_placed"]) > 33  # 37; 12
+    played = evaluate(DREAM.load(agent, device="cpu", plan_samples=0), env, games)
+    assert np.mean(played.counters["total_lines"]) > lines
+    assert np.mean(played.counters["pieces_placed"]) > pieces

@@ -238,6 +238,11 @@ def test_actions_that_are_not_about_the_cells(layout: dict[str, object]) -> None
         ActionSpec(spaces.Discrete(24), layout)
 
 
+def test_actions_about_cells_are_choices() -> None:
+    with pytest.raises(ValueError, match="one choice each"):
+        ActionSpec(spaces.Box(-1.0, 1.0, (24,)), {"grids": GRIDS, "actions": {"rows": 4, "columns": 3, "depth": 2}})
+
+
 def test_actions_that_are_not_supported() -> None:
     with pytest.raises(ValueError, match="unsupported action space"):
         ActionSpec(spaces.Dict({"a": spaces.Discrete(2)}))
