@@ -57,7 +57,6 @@ if __name__ == "__main__":
         policy_delay=2,
         sequence_length=8,
         imagination_horizon=6,
-        imagination_starts=64,
         ent_coef=0.03,
         policy_kwargs={"world_model_kwargs": {"width": 32, "depth": 2, "memory": 16}},
         device="cpu",
