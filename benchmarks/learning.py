@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each algorithm (default: %(default)s)")
     parser.add_argument("--algos", help="instead of the task's own, with commas")
     parser.add_argument("--folder", type=Path, default=Path("runs/learning"), help="of models, logs and reports")
-    parser.add_argument("--table", action="store_true", help="print the results that are there")
+    parser.add_argument("--table", action="store_true", help="print all results, after those of the tasks named")
     known = parser.parse_args()
     for name in known.tasks:
         if name not in TASKS:
