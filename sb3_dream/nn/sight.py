@@ -46,11 +46,10 @@ class Sight(nn.Module):
         """
         parts = []
         for g in self.pictures:
-            picture = x[:, g.start : g.start + g.size].unflatten(-1, (g.channels, g.columns))
-            cells = picture.transpose(1, 2).contiguous()  # (N, J, rows)
+            cells = g.split(x[:, g.start : g.start + g.size]).contiguous()  # (N, J, rows)
             begins = cells - cells * F.pad(cells[..., :-1], (1, 0))
             runs = begins.cumsum(-1)  # met so far
-            lacking = g.columns - picture.sum(-1)  # (N, rows)
+            lacking = g.columns - cells.sum(1)  # (N, rows)
             behind = [(runs - k).clamp_(0, 1) for k in range(self.depth)]  # 1 where more than k runs were met
             parts.append(Parts(th.cat(behind, -1), th.cat([lacking == k for k in range(self.depth)], -1).to(x.dtype)))
         return together(*parts)

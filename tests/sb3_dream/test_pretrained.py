@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ DIRECT, PLACEMENT = (
 
 
 @pytest.mark.parametrize(("agent", "gamma"), [(DIRECT, 0.99), (PLACEMENT, 0.985)])
-def test_they_plan_as_their_card_says(agent: str, gamma: float) -> None:
+def test_they_plan_as_their_card_says(agent: Path, gamma: float) -> None:
     assert DREAM.load(agent, device="cpu").policy.planner == Planner(16, 12, gamma)
 
 
@@ -32,7 +33,7 @@ def test_they_plan_as_their_card_says(agent: str, gamma: float) -> None:
     ],
 )
 def test_without_planning_they_play_as_well_as_their_card_says(
-    agent: str, actions: Literal["direct", "placement"], games: int, lines: float, pieces: float
+    agent: Path, actions: Literal["direct", "placement"], games: int, lines: float, pieces: float
 ) -> None:
     env = TetrisVecEnv(min(games, 50), actions)
     env.seed(10_000)
