@@ -23,7 +23,7 @@ from stable_baselines3.common.utils import get_device, get_system_info
 from sb3_dream._version import __version__
 from sb3_dream.atomic_files import replaced_at_once
 from sb3_dream.planning import Planner
-from sb3_dream.policies import DreamPolicy
+from sb3_dream.policies import DreamPolicy, as_saved
 from sb3_dream.stored_settings import read_settings, told, trusted, write_settings
 from sb3_dream.zip_files import opened
 
@@ -127,7 +127,7 @@ def load_policy(path: ModelPath, device: th.device | str = "auto", trust: bool |
     policy_class = require_dream(path, parts)
     spaces = parts["observation_space"], parts["action_space"]
     try:
-        kwargs = (parts.get("_from_env") or {}) | parts["policy_kwargs"] | parts.get("_sizes", {})
+        kwargs = (parts.get("_from_env") or {}) | parts["policy_kwargs"] | as_saved(parts.get("_sizes", {}))
         policy = policy_class(*spaces, lr_schedule=policy_class._dummy_schedule, **kwargs).to(device)
         policy.load_state_dict(stored.parameters["policy"])
         if parts.get("plan_samples"):

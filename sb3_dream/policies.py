@@ -176,7 +176,7 @@ class DreamPolicy(BasePolicy):
             raise ValueError(f"{path} is not a saved policy of DREAM, or it is damaged: {told(error)}") from error
         arguments = read_settings(data, path, trust=trust)
         try:
-            policy = cls(lr_schedule=cls._dummy_schedule, **arguments)
+            policy = cls(lr_schedule=cls._dummy_schedule, **as_saved(arguments))
             policy.load_state_dict(state)
         except Exception as error:  # whatever wrong settings may raise
             raise ValueError(f"{path}: the settings and the weights do not fit this version: {told(error)}") from error
@@ -324,6 +324,18 @@ class DreamPolicy(BasePolicy):
         memory = self.world_model.remember(perceived, self.action_spec.encode(action))
         actions = self.to_env(action)
         return (actions if vectorized else actions[0]), (memory.cpu().numpy(),)
+
+
+def as_saved(sizes: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param sizes: what :meth:`DreamPolicy.sizes` returned when a file was written; empty for files without
+    :return: the same, and what the world model did before it had an argument for it
+    """
+    if not sizes:
+        return sizes
+    choice = sizes["world_model"]
+    kind = WORLD_MODELS[choice] if isinstance(choice, str) else choice
+    return sizes | {"world_model_kwargs": kind.formerly | sizes["world_model_kwargs"]}
 
 
 def _defaults(kind: type) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dream.arguments import check_hyperparameters
 from sb3_dream.checkpoints import MODEL, newest_checkpoint, rank_folder, replay_files, write_checkpoint
 from sb3_dream.model_files import ModelPath, read_model, require_dream, unfit, write_model
-from sb3_dream.policies import DreamPolicy
+from sb3_dream.policies import DreamPolicy, as_saved
 from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.replay_files import ReplayChain, ReplayPath, read_replay, write_replay
 
@@ -126,6 +126,7 @@ class SavedAlgorithm(OffPolicyAlgorithm):
             model = cls(policy_class, env, device=device, _init_setup_model=False)
             _require_settings(model, settings)
             vars(model).update(settings | kwargs)
+            model._sizes = as_saved(model._sizes)
             check_hyperparameters(model)
             model._setup_model()
             model.set_parameters(stored.parameters, device=device)

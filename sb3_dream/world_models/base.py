@@ -12,7 +12,7 @@ A new world model is one new file: subclass :class:`WorldModel`, and pass the cl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch as th
 from torch import nn
@@ -84,6 +84,9 @@ class WorldModel(nn.Module, ABC):
     :param action_spec: what the actions are
     :param mask_size: number of action-mask bits, or None where the environment has no masks
     """
+
+    formerly: ClassVar[dict[str, Any]] = {}
+    """Arguments that model files of older versions lack, and what was done then."""
 
     memory_size: int
     feature_layout: Layout

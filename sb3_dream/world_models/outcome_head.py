@@ -2,13 +2,14 @@
 
 The reward is a hurdle model (Cragg 1971): whether there is one at all, and how much it is if there is. The second
 part may then be trained on as many rewarded steps as one likes without making rewards look more frequent than they
-are. Both parts are doubled, for steps that end the episode and steps that do not: the large penalty or prize at an
-end would otherwise drown the small rewards on the way.
+are. Both parts are doubled, for steps that end the episode and steps that do not, each in units of its own size: the
+large penalty or prize at an end would otherwise drown the small rewards on the way.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch as th
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ class OutcomeHead(nn.Module):
     def __init__(self, layout: Layout, width: int, depth: int, bins: int) -> None:
         super().__init__()
         self.net = GridNet(layout, width, depth)
-        self.bins = TwoHot(bins) if bins > 1 else Scalar()
+        self.kinds = nn.ModuleList(TwoHot(bins) if bins > 1 else Scalar() for _ in range(2))
         self.amount = nn.Linear(width, 2 * bins)
         self.flags = nn.Linear(width, 3)
         nn.init.zeros_(self.amount.weight)
@@ -59,7 +60,8 @@ class OutcomeHead(nn.Module):
 
     def expect(self, logits: OutcomeLogits) -> Outcome:
         """The expected reward and the probability that the episode goes on."""
-        ending, alive = (th.sigmoid(logits.rewarded) * self.bins.decode(logits.amount)).unbind(-1)
+        amount = th.stack([kind.decode(part) for kind, part in self._amounts(logits)], -1)  # (N, 2)
+        ending, alive = (th.sigmoid(logits.rewarded) * amount).unbind(-1)
         continues = th.sigmoid(logits.continues)
         return Outcome(th.lerp(ending, alive, continues), continues)
 
@@ -72,8 +74,9 @@ class OutcomeHead(nn.Module):
         :param valid: (N,) 1 for rows that count
         """
         rewarded = th.where(terminated > 0, logits.rewarded[:, 0], logits.rewarded[:, 1])
-        if isinstance(self.bins, Scalar):
-            self.bins.update(reward, valid * (reward != 0))
+        for kind, here in zip(self.kinds, (terminated, 1 - terminated), strict=True):
+            if isinstance(kind, Scalar):
+                kind.update(reward, valid * here * (reward != 0))
         return {
             "reward": self.amount_loss(logits, reward, terminated, valid),
             "rewarded": masked_mean(_binary(rewarded, (reward != 0).float()), valid),
@@ -84,8 +87,18 @@ class OutcomeHead(nn.Module):
         self, logits: OutcomeLogits, reward: th.Tensor, terminated: th.Tensor, valid: th.Tensor
     ) -> th.Tensor:
         """Of how much the rewards are where there are any; the arguments are those of :meth:`losses`."""
-        amount = th.where(terminated[:, None] > 0, logits.amount[:, 0], logits.amount[:, 1])  # (N, bins)
-        return masked_mean(self.bins.loss(amount, reward), valid * (reward != 0))
+        ending, alive = (kind.loss(part, reward) for kind, part in self._amounts(logits))
+        return masked_mean(th.where(terminated > 0, ending, alive), valid * (reward != 0))
+
+    def _amounts(self, logits: OutcomeLogits) -> Iterator[tuple[Any, th.Tensor]]:
+        """The two kinds of amounts, and (N, bins) each of what is predicted of them."""
+        return zip(self.kinds, logits.amount.unbind(1), strict=True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for key in [key for key in state_dict if key.startswith(f"{prefix}bins.")]:  # one for both kinds, until 0.1
+            value = state_dict.pop(key)
+            state_dict |= {key.replace(f"{prefix}bins.", f"{prefix}kinds.{i}."): value for i in range(2)}
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _binary(logits: th.Tensor, target: th.Tensor) -> th.Tensor:

@@ -8,7 +8,7 @@ dynamics many times faster than categorical latents of the same size. In imagina
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch as th
 import torch.nn.functional as F
@@ -50,9 +50,12 @@ class RecurrentWorldModel(WorldModel):
     :param weight_decay: of the matrices, decoupled (Loshchilov & Hutter 2019), against learning often replayed rows by
         heart. It slows the first thousands of updates
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
+    :param scaled_changes: tell the outcome network of changes of continuous values in units of their usual size. Many
+        rewards are differences, of which values in units of their whole range say next to nothing
     :param reach: where actions are about cells, the number of columns on either side that are told of one at once
     """
 
+    formerly: ClassVar[dict[str, Any]] = {"scaled_changes": False}
     speeds: th.Tensor
 
     def __init__(
@@ -72,6 +75,7 @@ class RecurrentWorldModel(WorldModel):
         practice: float = 0.5,
         weight_decay: float = 0.0,
         temperature: float = 1.0,
+        scaled_changes: bool = True,
         reach: int = 3,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)
@@ -92,7 +96,7 @@ class RecurrentWorldModel(WorldModel):
 
         self.hidden, self.columns, self.cell = memory, columns, cell
         self.practice, self.weight_decay, self.temperature = practice, weight_decay, temperature
-        self.clock = clock
+        self.clock, self.scaled_changes = clock, scaled_changes
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
         self.feature_layout = observed + remembered
 
@@ -269,7 +273,14 @@ class RecurrentWorldModel(WorldModel):
         """:param old, new: what was seen before and after"""
         # the new observation enters as the change, which is what most rewards are about
         change = Parts(*(None if a is None or b is None else b - a for a, b in zip(old, new, strict=True)))
-        return self.outcome_head(together(old, change, acted, recalled))
+        return self.outcome_head(together(old, self._in_own_units(change), acted, recalled))
+
+    def _in_own_units(self, change: Parts) -> Parts:
+        """:param change: of all that is seen; what is computed of pictures comes last, and stays as it is"""
+        if self.moments is None or not self.scaled_changes:
+            return change
+        units = self.observed.split((self.moments.std / self.observation_head.changes.rms)[None])
+        return Parts(*map(_scaled, change, units))
 
     def _mask_logits(self, state: State) -> th.Tensor:
         recalled = self._recall(state.memory)
@@ -323,6 +334,14 @@ class RecurrentWorldModel(WorldModel):
 
     def _pack(self, carried: tuple[th.Tensor, ...], clock: th.Tensor) -> th.Tensor:
         return th.cat([*(part.reshape(-1, self.columns * self.hidden) for part in carried), clock], -1)
+
+
+def _scaled(change: th.Tensor | None, unit: th.Tensor | None) -> th.Tensor | None:
+    """(..., C) of which the first values, as many as units, are multiplied by those, to 10 at most."""
+    if change is None or unit is None:
+        return change
+    count = unit.shape[-1]
+    return th.cat(((change[..., :count] * unit).clamp(-10.0, 10.0), change[..., count:]), -1)
 
 
 def _widened(actions: Layout, reach: int) -> Layout:
