@@ -19,7 +19,8 @@ def steps(noise: float = 0.0, count: int = 256) -> tuple[Parts, th.Tensor, th.Te
     """What is seen, rewards, and ends. Every fourth step ends with a penalty; the others bring a step either way."""
     way = th.arange(count) % 2 * 2.0 - 1.0
     ends = (th.arange(count) % 4 == 0).float()
-    return Parts(None, th.stack((way, ends), -1)), th.where(ends > 0, PENALTY + noise * th.randn(count), STEP * way), ends
+    reward = th.where(ends > 0, PENALTY + noise * th.randn(count), STEP * way)
+    return Parts(None, th.stack((way, ends), -1)), reward, ends
 
 
 @pytest.mark.parametrize("bins", [1, 63])

@@ -29,7 +29,7 @@ def test_they_plan_as_their_card_says(agent: Path, gamma: float) -> None:
     ("agent", "actions", "games", "lines", "pieces"),
     [
         (DIRECT, "direct", 100, 0.9, 33),  # 1.34 and 37 where it was trained; a random player has 0 and 12
-        (PLACEMENT, "placement", 20, 40, 140),  # 63 and 199; 0 and 20
+        (PLACEMENT, "placement", 20, 60, 180),  # 99 and 289; 0 and 20
     ],
 )
 def test_without_planning_they_play_as_well_as_their_card_says(
