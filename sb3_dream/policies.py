@@ -331,11 +331,10 @@ def as_saved(sizes: dict[str, Any]) -> dict[str, Any]:
     :param sizes: what :meth:`DreamPolicy.sizes` returned when a file was written; empty for files without
     :return: the same, and what the world model did before it had an argument for it
     """
-    if not sizes:
-        return sizes
-    choice = sizes["world_model"]
-    kind = WORLD_MODELS[choice] if isinstance(choice, str) else choice
-    return sizes | {"world_model_kwargs": kind.formerly | sizes["world_model_kwargs"]}
+    choice = sizes.get("world_model")
+    kind = WORLD_MODELS.get(choice) if isinstance(choice, str) else choice
+    formerly = getattr(kind, "formerly", {})
+    return sizes | {"world_model_kwargs": formerly | sizes["world_model_kwargs"]} if formerly else sizes
 
 
 def _defaults(kind: type) -> dict[str, Any]:
