@@ -60,8 +60,8 @@ class OutcomeHead(nn.Module):
 
     def expect(self, logits: OutcomeLogits) -> Outcome:
         """The expected reward and the probability that the episode goes on."""
-        amount = th.stack([kind.decode(part) for kind, part in self._amounts(logits)], -1)  # (N, 2)
-        ending, alive = (th.sigmoid(logits.rewarded) * amount).unbind(-1)
+        rewarded = th.sigmoid(logits.rewarded).unbind(-1)
+        ending, alive = (p * kind.decode(part) for p, (kind, part) in zip(rewarded, self._amounts(logits), strict=True))
         continues = th.sigmoid(logits.continues)
         return Outcome(th.lerp(ending, alive, continues), continues)
 
