@@ -44,6 +44,8 @@ SAVE_SECONDS = 60
 KEPT_CHECKPOINTS = 2
 #: Hyperparameters that RL Zoo turns into others before the algorithm is built.
 _ZOO_KEYS = ("noise_type", "noise_std")
+#: Learning rates that, unlike "learning_rate", RL Zoo does not know: "lin_1e-3" stands for a linear schedule here too.
+_MORE_RATES = {"actor_learning_rate", "critic_learning_rate"}
 
 
 class MaskedTrialEvalCallback(TrialEvalCallback, MaskedEvalCallback):
@@ -120,6 +122,15 @@ class Experiment(ExperimentManager):
         except (KeyError, IndexError, ValueError) as error:
             which = "trial" if trial_id is None else f"trial {trial_id}"
             raise CommandError(f"there is no {which} of a study '{study_name}' in {storage}") from error
+
+    @staticmethod
+    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        prepared = ExperimentManager._preprocess_schedules(hyperparams)
+        for name in _MORE_RATES & prepared.keys():
+            if prepared[name] is not None:
+                rate = {"learning_rate": prepared[name]}
+                prepared[name] = ExperimentManager._preprocess_schedules(rate)["learning_rate"]
+        return prepared
 
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]

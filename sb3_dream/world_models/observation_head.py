@@ -13,6 +13,7 @@ from sb3_dream.nn.grid import ColumnOutput, Layout
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.spaces import Segment
 
+_FREEDOM = 4  # degrees of freedom of Student's t; `_heavy_noise` draws it for 4
 _LARGEST = 20.0  # of a change in units of its usual size, and of an imagined value in symlog units
 
 
@@ -20,16 +21,19 @@ class ObservationHead(nn.Module):
     """A distribution of the next observation, given features and the observation before.
 
     Bits: two logits each, one for going out and one for coming on. Codes and one-hots: a categorical.
-    Continuous values: a Gaussian over the change in symlog units, in units of the running size of such changes.
+    Continuous values: Student's t over the change in symlog units, in units of the running size of such changes. With
+    a Gaussian one step that is far off, such as a collision, can count more than a thousand others (Lange, Little and
+    Taylor 1989, *Robust Statistical Modeling Using the t Distribution*).
 
     :param segments: what the observation's values are
     :param layout: where its grids are
     :param width: features a column
+    :param heavy_tails: False for a Gaussian in place of Student's t
     """
 
-    def __init__(self, segments: tuple[Segment, ...], layout: Layout, width: int) -> None:
+    def __init__(self, segments: tuple[Segment, ...], layout: Layout, width: int, heavy_tails: bool = True) -> None:
         super().__init__()
-        self.segments = segments
+        self.segments, self.heavy_tails = segments, heavy_tails
         self.values = ColumnOutput(layout, width, copies=2)
         self.codes = nn.ModuleDict(
             {str(s.start): nn.Linear(width, _classes(s)) for s in segments if s.kind in ("code", "onehot")}
@@ -71,10 +75,9 @@ class ObservationHead(nn.Module):
                 logits = parameters["bits"][:, s.slice]
                 total = total + F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
             elif s.kind == "continuous":
-                mean, log_std = self._gaussian(parameters, s)
+                mean, log_scale = self._center(parameters, s)
                 change = (symlog(target) - symlog(before[:, s.slice])) / self.changes.rms[s.slice]
-                error = (change - mean) / log_std.exp()
-                total = total + (0.5 * error**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+                total = total + (self._nats((change - mean) / log_scale.exp()) + log_scale).sum(-1)
             else:
                 total = total + F.cross_entropy(parameters[str(s.start)], _to_class(s, target), reduction="none")
         return total
@@ -82,7 +85,8 @@ class ObservationHead(nn.Module):
     def sample(self, parameters: dict[str, th.Tensor], before: th.Tensor, temperature: float = 1.0) -> th.Tensor:
         """
         :param before: (N, V)
-        :param temperature: of bits and Gaussians; 0 takes the most probable value. Codes and one-hots always vary.
+        :param temperature: of bits and continuous values; 0 takes the most probable value. Codes and one-hots always
+            vary
         :return: (N, V) a next observation
         """
         parts = []
@@ -94,9 +98,12 @@ class ObservationHead(nn.Module):
                     logits = logits + temperature * th.logit(noise)
                 parts.append((logits > 0).to(logits.dtype))
             elif s.kind == "continuous":
-                mean, log_std = self._gaussian(parameters, s)
+                change, log_scale = self._center(parameters, s)
+                if temperature > 0:
+                    noise = _heavy_noise(change) if self.heavy_tails else th.randn_like(change)
+                    change = change + temperature * log_scale.exp() * noise
                 # a dream that runs away stays finite
-                change = (mean + temperature * log_std.exp() * th.randn_like(mean)).clamp(-_LARGEST, _LARGEST)
+                change = change.clamp(-_LARGEST, _LARGEST)
                 after = symlog(before[:, s.slice]) + change * self.changes.rms[s.slice]
                 parts.append(symexp(after.clamp(-_LARGEST, _LARGEST)))
             else:
@@ -104,9 +111,23 @@ class ObservationHead(nn.Module):
                 parts.append(_from_class(s, index))
         return parts[0] if len(parts) == 1 else th.cat(parts, -1)
 
-    def _gaussian(self, parameters: dict[str, th.Tensor], s: Segment) -> tuple[th.Tensor, th.Tensor]:
+    def _nats(self, error: th.Tensor) -> th.Tensor:
+        """Negative log-density of errors in units of the scale."""
+        if not self.heavy_tails:
+            return 0.5 * error**2 + 0.5 * math.log(2 * math.pi)
+        normaliser = math.lgamma(_FREEDOM / 2) - math.lgamma((_FREEDOM + 1) / 2) + 0.5 * math.log(_FREEDOM * math.pi)
+        return 0.5 * (_FREEDOM + 1) * th.log1p(error**2 / _FREEDOM) + normaliser
+
+    def _center(self, parameters: dict[str, th.Tensor], s: Segment) -> tuple[th.Tensor, th.Tensor]:
+        """The most probable change, and the logarithm of the distribution's scale, between -5 and 1."""
         mean, raw = parameters["values"][..., s.slice].unbind(0)
-        return mean, -2.0 + 3.0 * th.tanh((raw + 1.0) / 3.0)  # log of a standard deviation between e^-5 and e
+        return mean, -2.0 + 3.0 * th.tanh((raw + 1.0) / 3.0)
+
+
+def _heavy_noise(like: th.Tensor) -> th.Tensor:
+    """Student's t with 4 degrees of freedom: the mean of two exponentials is a chi-square with 4, over 4."""
+    spread = th.empty((2, *like.shape), dtype=like.dtype, device=like.device).exponential_().mean(0)
+    return th.randn_like(like) / spread.clamp(min=1e-6).sqrt()
 
 
 def _classes(s: Segment) -> int:

@@ -52,10 +52,12 @@ class RecurrentWorldModel(WorldModel):
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
     :param scaled_changes: tell the outcome network of changes of continuous values in units of their usual size. Many
         rewards are differences, of which values in units of their whole range say next to nothing
+    :param heavy_tails: expect that a continuous value sometimes changes quite otherwise than usual, see
+        :class:`ObservationHead`: learn less from steps that are far off
     :param reach: where actions are about cells, the number of columns on either side that are told of one at once
     """
 
-    formerly: ClassVar[dict[str, Any]] = {"scaled_changes": False}
+    formerly: ClassVar[dict[str, Any]] = {"scaled_changes": False, "heavy_tails": False}
     speeds: th.Tensor
 
     def __init__(
@@ -76,6 +78,7 @@ class RecurrentWorldModel(WorldModel):
         weight_decay: float = 0.0,
         temperature: float = 1.0,
         scaled_changes: bool = True,
+        heavy_tails: bool = True,
         reach: int = 3,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)
@@ -106,7 +109,7 @@ class RecurrentWorldModel(WorldModel):
         self.encoder = GridNet(seen + action, width, max(1, depth // 2))
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
         self.predictor = GridNet(seen + action + remembered, width, depth)
-        self.observation_head = ObservationHead(observation_spec.segments, observed, width)
+        self.observation_head = ObservationHead(observation_spec.segments, observed, width, heavy_tails)
         looks = second_look and bool(pictures)
         self.second_look = SecondLook(pictures, seen + action, width // 2, max(1, depth // 2)) if looks else None
         change = seen  # the new observation, as it differs from the old one

@@ -144,6 +144,8 @@ CartPole-v1:
   imagination_starts: 4
   imagination_horizon: 2
   learning_rate: lin_1e-3
+  actor_learning_rate: lin_2e-3
+  critic_learning_rate: 0.003
   clip_range: lin_0.2
   policy: MlpPolicy
   policy_kwargs: "dict(world_model_kwargs=dict(width=8, depth=1, memory=4), actor_critic_kwargs=dict(net_arch=[8]))"
@@ -157,6 +159,14 @@ def train_dream(*arguments: str) -> int:
     Path("dream.yml").write_text(DREAM_CONFIG)
     given = ["--algo", "dream", "--env", "CartPole-v1", "-conf", "dream.yml", "--seed", "1", "--verbose", "0"]
     return main(["train", *given, "--eval-freq", "100", "--eval-episodes", "1", *arguments])
+
+
+def test_the_learning_rate_of_each_part_may_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StopAt, "enabled", False)
+    assert train_dream() == 0
+    model = DREAM.load(DREAM_RUN / "CartPole-v1.zip", device="cpu")
+    rates = model.learning_rate, model.actor_learning_rate, model.critic_learning_rate
+    assert [(rate(1.0), rate(0.5)) for rate in rates] == [(1e-3, 5e-4), (2e-3, 1e-3), (3e-3, 3e-3)]  # type: ignore[operator, misc]
 
 
 def test_a_stopped_run_of_dream_goes_on_from_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:

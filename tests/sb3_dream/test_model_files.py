@@ -274,14 +274,18 @@ def test_files_of_released_versions_load(path: Path) -> None:
 
 def test_models_do_what_they_did_before_there_was_an_argument_for_it(tmp_path: Path) -> None:
     tiny(Walk()).save(tmp_path / "new.zip")
-    path = edited(tmp_path / "new.zip", tmp_path / "old.zip", forget_scaled_changes)
+    path = edited(tmp_path / "new.zip", tmp_path / "old.zip", forget_new_arguments)
     for policy in (DREAM.load(path, device="cpu").policy, DREAMAgent(path).policy):
         assert not policy.world_model.scaled_changes
-    assert DREAM.load(tmp_path / "new.zip", device="cpu").policy.world_model.scaled_changes
+        assert not policy.world_model.observation_head.heavy_tails
+    model = DREAM.load(tmp_path / "new.zip", device="cpu").policy.world_model
+    assert model.scaled_changes
+    assert model.observation_head.heavy_tails
 
 
-def forget_scaled_changes(data: dict[str, Any]) -> None:
-    del data["_sizes"]["world_model_kwargs"]["scaled_changes"]
+def forget_new_arguments(data: dict[str, Any]) -> None:
+    for name in RecurrentWorldModel.formerly:
+        del data["_sizes"]["world_model_kwargs"][name]
 
 
 # What has to be trusted
