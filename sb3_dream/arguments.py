@@ -40,6 +40,7 @@ _COUNTS = {  # name: smallest and largest value
 }
 _SHARES = (
     "reward_fraction",
+    "terminal_fraction",
     "initial_fraction",
     "gamma",
     "gamma_start",

@@ -82,6 +82,7 @@ class DREAMConfig:
     batch_size: int = _DREAM["batch_size"]
     sequence_length: int = _DREAM["sequence_length"]
     reward_fraction: float = _DREAM["reward_fraction"]
+    terminal_fraction: float = _DREAM["terminal_fraction"]
     reward_batch_size: int = _DREAM["reward_batch_size"]
     train_ratio: float | None = _DREAM["train_ratio"]
     train_freq: int | tuple[int, str] = _DREAM["train_freq"]

@@ -55,6 +55,8 @@ class DREAM(ResumableAlgorithm):
     :param sequence_length: rows of a sequence
     :param reward_fraction: share of the sequences drawn around a reward, rare sizes of reward more often than they
         occur. Where rewards are a matter of chance, the model comes to expect them too often
+    :param terminal_fraction: share of the sequences that are ends of episodes that terminated. Of long episodes the model
+        sees the end seldom; where ends are a matter of chance, it comes to expect them too often
     :param reward_batch_size: further steps an update, all with a reward, for the world model to learn how large rewards
         are; for environments where most steps have none
     :param train_ratio: replayed rows for each environment step (DreamerV3's measure of work), whatever the number of
@@ -123,6 +125,7 @@ class DREAM(ResumableAlgorithm):
         batch_size: int = 16,
         sequence_length: int = 16,
         reward_fraction: float = 0.0,
+        terminal_fraction: float = 0.0,
         reward_batch_size: int = 32,
         train_ratio: float | None = 64.0,
         train_freq: int | tuple[int, str] = 1,
@@ -190,7 +193,8 @@ class DREAM(ResumableAlgorithm):
         )
         self.actor_learning_rate, self.critic_learning_rate = actor_learning_rate, critic_learning_rate
         self.sequence_length, self.train_ratio = sequence_length, train_ratio
-        self.reward_fraction, self.reward_batch_size = reward_fraction, reward_batch_size
+        self.reward_fraction, self.terminal_fraction = reward_fraction, terminal_fraction
+        self.reward_batch_size = reward_batch_size
         self.model_warmup, self.policy_delay = model_warmup, policy_delay
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.dream_length, self.initial_fraction = dream_length, initial_fraction
@@ -382,8 +386,9 @@ class DREAM(ResumableAlgorithm):
 
     def _update(self, batch_size: int) -> None:
         self._n_updates += 1
+        fractions = self.reward_fraction, self.terminal_fraction
         samples = self.replay_buffer.sample_sequences(
-            batch_size, self.sequence_length, self._vec_normalize_env, self.reward_fraction
+            batch_size, self.sequence_length, self._vec_normalize_env, *fractions
         )
         sequences = self.policy.encode_sequences(samples)
         observed = self._train_world_model(sequences)

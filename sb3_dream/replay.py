@@ -326,7 +326,12 @@ class SequenceReplayBuffer(ReplayBuffer):
     # ------------------------------------------------------------------ reading
 
     def sample_sequences(
-        self, batch_size: int, length: int, env: VecNormalize | None = None, reward_fraction: float = 0.0
+        self,
+        batch_size: int,
+        length: int,
+        env: VecNormalize | None = None,
+        reward_fraction: float = 0.0,
+        terminal_fraction: float = 0.0,
     ) -> SequenceSamples:
         """
         Draw sequences. A row is drawn, every stored one with the same probability, and the sequence begins there, or
@@ -338,16 +343,22 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param reward_fraction: probability with which a sequence is drawn around a row whose reward is not zero
             instead, at a random place of the sequence but the first; rare sizes of reward are drawn more often than
             they occur (:func:`draw_balanced`, out of eight times as many candidates)
+        :param terminal_fraction: probability with which a sequence that is not drawn around a reward is the end of an
+            episode that terminated, of each stored one with about the same probability
         :return: the sequences
         :raises ValueError: if the buffer is empty or an argument is out of range
         """
-        if batch_size < 1 or length < 1 or not 0.0 <= reward_fraction <= 1.0:
+        if batch_size < 1 or length < 1 or not (0.0 <= reward_fraction <= 1.0 and 0.0 <= terminal_fraction <= 1.0):
             raise ValueError(
-                "Expected batch_size >= 1, length >= 1 and reward_fraction in [0, 1], got "
-                f"{batch_size}, {length}, {reward_fraction}."
+                "Expected batch_size >= 1, length >= 1, reward_fraction and terminal_fraction in [0, 1], got "
+                f"{batch_size}, {length}, {reward_fraction}, {terminal_fraction}."
             )
         self._require_rows()
         rings, rows = self._rings.draw(self.rng, batch_size)
+        if terminal_fraction > 0:
+            chosen = np.flatnonzero(self.rng.random(batch_size) < terminal_fraction)
+            of, ends = self._draw_edges(len(chosen), TERMINATED)
+            rings[chosen[: len(ends)]], rows[chosen[: len(ends)]] = of, ends
         begins = rows
         if reward_fraction > 0:
             chosen = np.flatnonzero(self.rng.random(batch_size) < reward_fraction)
@@ -372,14 +383,20 @@ class SequenceReplayBuffer(ReplayBuffer):
         :raises ValueError: if the buffer is empty
         """
         self._require_rows()
+        rings, rows = self._draw_edges(count, FIRST)
+        return self._read(rings, rows, np.ones(len(rows), dtype=np.int64), 1, env)
+
+    def _draw_edges(self, count: int, flag: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rings and numbers of ``count`` ``FIRST`` or ``TERMINATED`` rows; none if no drawn row's episode has one."""
         rings, rows = self._rings.draw(self.rng, _CANDIDATES * count)
         starts, ends = self._rings.bounds(rings, rows)
+        edges = starts if flag == FIRST else ends - 1
         # a row is drawn the more often the longer its episode is
-        odds = self._rows.has_flag(self._rings.slots(rings, starts), FIRST) / (ends - starts)
+        odds = self._rows.has_flag(self._rings.slots(rings, edges), flag) / (ends - starts)
         if not odds.any():
-            count, odds = 0, np.ones_like(odds)
+            return rings[:0], edges[:0]
         chosen = self.rng.choice(len(rows), size=count, p=odds / odds.sum())
-        return self._read(rings[chosen], starts[chosen], np.ones(count, dtype=np.int64), 1, env)
+        return rings[chosen], edges[chosen]
 
     def _read(
         self, rings: np.ndarray, begins: np.ndarray, counts: np.ndarray, length: int, env: VecNormalize | None

@@ -153,8 +153,10 @@ class Pair:
             m.rows[env].append(Row(tag, not end, reward, i == 0, end, end and terminated, m.sequence[env], 0.0))
         m.new_sequence(env)
 
-    def check_sequences(self, batch_size: int, length: int, reward_fraction: float = 0.0) -> SequenceSamples:
-        samples = self.buffer.sample_sequences(batch_size, length, reward_fraction=reward_fraction)
+    def check_sequences(
+        self, batch_size: int, length: int, reward_fraction: float = 0.0, terminal_fraction: float = 0.0
+    ) -> SequenceSamples:
+        samples = self.buffer.sample_sequences(batch_size, length, None, reward_fraction, terminal_fraction)
         check_against_model(samples, self.model, length)
         return samples
 

@@ -21,7 +21,7 @@ from sb3_dream.behaviour import Evaluated, evaluate
 from sb3_dream.dream import DREAM
 from sb3_dream.imagination import Rollout
 from sb3_dream.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_dream.world_models.base import Observed
+from sb3_dream.world_models.base import Observed, Sequences
 from tests.sb3_dream.tiny import (
     NETWORKS,
     RSSM,
@@ -182,6 +182,21 @@ def test_warm_up_trains_the_model_alone() -> None:
     changed = {name for name in before if not th.equal(before[name], after[name])}
     assert any(name.startswith("policy/world_model.") for name in changed)
     assert not any(name.startswith(("policy/actor_critic.actor", "policy/actor_critic.critic")) for name in changed)
+
+
+def test_learns_from_the_ends_of_episodes_as_often_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[th.Tensor] = []
+    train = DREAM._train_world_model
+
+    def watched(self: DREAM, sequences: Sequences) -> Observed:
+        learned.append(sequences.terminated.any(1))
+        return train(self, sequences)
+
+    monkeypatch.setattr(DREAM, "_train_world_model", watched)
+    env = Walk(slip=0.3, limit=10**6)
+    tiny(env, terminal_fraction=1.0, learning_starts=40).learn(80)
+    assert len(learned) == 10
+    assert th.stack(learned).all()
 
 
 @pytest.mark.parametrize(("tau", "interval"), [(1.0, 3), (0.25, 1)])

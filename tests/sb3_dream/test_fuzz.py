@@ -126,6 +126,7 @@ TINY = {
     "dream_length": st.integers(1, 12),
     "initial_fraction": st.floats(0, 1),
     "reward_fraction": st.floats(0, 1),
+    "terminal_fraction": st.floats(0, 1),
     "reward_batch_size": st.integers(0, 3),
     "n_epochs": st.integers(1, 2),
     "seed": st.none() | st.integers(0, 9),

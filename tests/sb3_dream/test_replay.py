@@ -59,6 +59,7 @@ def test_any_history_reads_back_as_the_list_of_its_rows(
     buffer.seed(seed)
     pair.check_sequences(24, length)
     pair.check_sequences(24, length, reward_fraction=0.5)
+    pair.check_sequences(24, length, reward_fraction=0.3, terminal_fraction=0.5)
 
     stored = [(env, i) for env in range(n_envs) for i in model.stored(env)]
     assert buffer.n_rows == len(stored)
@@ -181,6 +182,26 @@ def test_reward_fraction_draws_the_rewarded_rows_and_only_those() -> None:
     places = Counter(windows.rewards.ne(0).float().argmax(dim=1).tolist())
     # what leads to a reward is in the sequence too, and always the action that earned it
     assert set(places) >= set(range(1, 8)) and (windows.rewards[:, 1:] != 0).any(dim=1).all()
+
+
+def test_terminal_fraction_draws_the_ends_of_episodes_that_terminated_and_only_those() -> None:
+    pair = Pair(1, 100)
+    for actions, terminated in ((1, True), (4, False), (29, True), (9, True)):  # ends are rows 1, 6, 36 and 46
+        pair.add_trajectory(0, [0.0] * actions, terminated=terminated)
+    pair.add([0.0], [""])
+    drawn = [pair.check_sequences(10, 3, terminal_fraction=1.0) for _ in range(300)]
+    starts = Counter(row for samples in drawn for row in samples.rows.start.tolist())
+    assert starts.keys() == {0, 34, 44}
+    assert all(600 < count < 1400 for count in starts.values())
+    assert all(samples.terminated.any(1).all() for samples in drawn)
+    half = pair.check_sequences(400, 1, terminal_fraction=0.5).terminated.float().mean()
+    assert 0.4 < half < 0.65  # some of the others are ends by chance
+
+
+def test_without_any_terminal_row_the_fraction_is_drawn_uniformly() -> None:
+    pair = Pair(1, 10)
+    pair.add_trajectory(0, [0.0] * 5, terminated=False)
+    assert set(pair.check_sequences(300, 1, terminal_fraction=1.0).rows.start.tolist()) == set(range(6))
 
 
 def test_a_class_of_rewards_is_drawn_like_the_root_of_its_size() -> None:
@@ -410,8 +431,9 @@ def test_bad_input_says_what_was_expected() -> None:
     for where in [(0, 0, 5), (0, -1, 1), (0, 8, 1), (1, 0, 1), (0, 0, 0)]:
         with pytest.raises(ValueError, match="not stored, or not of one episode"):
             buffer.read_rows(*where)
-    with pytest.raises(ValueError, match="reward_fraction in"):
-        buffer.sample_sequences(1, 1, reward_fraction=1.5)
+    for fraction in ("reward_fraction", "terminal_fraction"):
+        with pytest.raises(ValueError, match=r"terminal_fraction in \[0, 1\]"):
+            buffer.sample_sequences(1, 1, **{fraction: 1.5})
 
 
 def test_memory_beyond_float16_saturates_instead_of_becoming_infinite() -> None:
