@@ -129,7 +129,8 @@ def check_hyperparameters(model: Any) -> None:
     ratio = model.train_ratio
     require(ratio is None or (_is_number(ratio) and 0 < ratio < 1e9), "train_ratio", "above 0, below 1e9, or None")
     require(_is_number(model.ent_coef) and 0 <= model.ent_coef < 1e9, "ent_coef", "at least 0, below 1e9")
-    require(isinstance(model.normalize_advantage, bool), "normalize_advantage", "True or False")
+    for name in ("normalize_advantage", "compile"):
+        require(isinstance(getattr(model, name), bool), name, "True or False")
     require(model.actor_gradient in _GRADIENTS, "actor_gradient", f"one of {', '.join(map(repr, _GRADIENTS))}")
     seed = model.seed
     require(seed is None or (_is_whole(seed) and 0 <= seed < 2**32), "seed", "a whole number, below 2**32, or None")

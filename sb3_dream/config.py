@@ -118,6 +118,7 @@ class DREAMConfig:
     verbose: int = _DREAM["verbose"]
     seed: int | None = _DREAM["seed"]
     device: str = _DREAM["device"]
+    compile: bool = _DREAM["compile"]
 
     def __setattr__(self, name: str, value: Any) -> None:
         hints = _hints()

@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_dream.arguments import check_hyperparameters, resolve_environment
 from sb3_dream.behaviour import draw_starts, evaluate, experience, losses_in_pieces
+from sb3_dream.compiling import compile_steps
 from sb3_dream.config_values import as_settings
 from sb3_dream.diagnostics_callback import with_model_error
 from sb3_dream.distributed import agree_on_observations
@@ -55,8 +56,8 @@ class DREAM(ResumableAlgorithm):
     :param sequence_length: rows of a sequence
     :param reward_fraction: share of the sequences drawn around a reward, rare sizes of reward more often than they
         occur. Where rewards are a matter of chance, the model comes to expect them too often
-    :param terminal_fraction: share of the sequences that are ends of episodes that terminated. Of long episodes the model
-        sees the end seldom; where ends are a matter of chance, it comes to expect them too often
+    :param terminal_fraction: share of the sequences that are ends of episodes that terminated, which are seldom drawn
+        otherwise where episodes are long. Where ends are a matter of chance, the model comes to expect them too often
     :param reward_batch_size: further steps an update, all with a reward, for the world model to learn how large rewards
         are; for environments where most steps have none
     :param train_ratio: replayed rows for each environment step (DreamerV3's measure of work), whatever the number of
@@ -103,6 +104,7 @@ class DREAM(ResumableAlgorithm):
     :param verbose: 0 nothing, 1 information, 2 debugging
     :param seed: of everything random
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+    :param compile: compile what an update consists of, see :mod:`sb3_dream.compiling`
     :param _init_setup_model: whether to build the networks at once
     """
 
@@ -164,6 +166,7 @@ class DREAM(ResumableAlgorithm):
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
+        compile: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
         policy_class, env = resolve_environment(policy, env, self.policy_aliases, verbose)
@@ -206,6 +209,7 @@ class DREAM(ResumableAlgorithm):
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
         self.epsilon_start, self.epsilon_end, self.epsilon_decay = epsilon_start, epsilon_end, epsilon_decay
         self.use_masking, self.exploration_rate = use_masking, epsilon_start
+        self.compile = compile
         self._owed_updates = 0.0
         self._from_env: dict[str, Any] | None = None  # what the policy has to know of the environment
         self._scalars: dict[str, list[th.Tensor]] = {}  # waiting to be logged
@@ -237,6 +241,8 @@ class DREAM(ResumableAlgorithm):
         kwargs = self._from_env | self.policy_kwargs | self._sizes | schedules
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)
+        if self.compile:
+            compile_steps(self.policy)
         if self.plan_samples:
             self.policy.planner = Planner(self.plan_samples, self.plan_horizon, float(self.gamma))
         if self.replay_buffer is None:
