@@ -12,12 +12,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_dream.replay_draws import draw_edges, draw_sequences
 from sb3_dream.replay_rings import Rings
 from sb3_dream.replay_rows import FIRST, LAST, TERMINATED, Observations, Rows
 from sb3_dream.replay_samples import SequenceRows, SequenceSamples, read_sequences, read_transitions
-from sb3_dream.replay_storage import Column, NonZeroIndex, check_free_memory, draw_balanced
-
-_CANDIDATES = 8  # drawn for each sequence around a reward, to choose from
+from sb3_dream.replay_storage import Column, NonZeroIndex, check_free_memory
 
 __all__ = ["SequenceReplayBuffer", "SequenceRows", "SequenceSamples"]
 
@@ -342,7 +341,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param env: normalises observations and rewards, which are stored raw
         :param reward_fraction: probability with which a sequence is drawn around a row whose reward is not zero
             instead, at a random place of the sequence but the first; rare sizes of reward are drawn more often than
-            they occur (:func:`draw_balanced`, out of eight times as many candidates)
+            they occur (:func:`~sb3_dream.replay_draws.draw_balanced`, out of eight times as many candidates)
         :param terminal_fraction: probability with which a sequence that is not drawn around a reward is the end of an
             episode that terminated, of each stored one with about the same probability
         :return: the sequences
@@ -354,24 +353,10 @@ class SequenceReplayBuffer(ReplayBuffer):
                 f"{batch_size}, {length}, {reward_fraction}, {terminal_fraction}."
             )
         self._require_rows()
-        rings, rows = self._rings.draw(self.rng, batch_size)
-        if terminal_fraction > 0:
-            chosen = np.flatnonzero(self.rng.random(batch_size) < terminal_fraction)
-            of, ends = self._draw_edges(len(chosen), TERMINATED)
-            rings[chosen[: len(ends)]], rows[chosen[: len(ends)]] = of, ends
-        begins = rows
-        if reward_fraction > 0:
-            chosen = np.flatnonzero(self.rng.random(batch_size) < reward_fraction)
-            candidates = self._rows.rewarded.draw(self.rng, _CANDIDATES * len(chosen), self._rows.reward.data)
-            if candidates.size:
-                drawn = draw_balanced(self.rng, self._rows.reward.data[candidates], len(chosen))
-                rings[chosen], rows[chosen] = self._rings.locate(candidates[drawn])
-                begins = rows.copy()
-                # never at the first place: the action that earned it would be missing
-                begins[chosen] -= self.rng.integers(min(1, length - 1), length, size=len(chosen))
-        starts, ends = self._rings.bounds(rings, rows)
-        begins = np.maximum(np.minimum(begins, ends - length), starts)
-        return self._read(rings, begins, np.minimum(ends - begins, length), length, env)
+        drawn = draw_sequences(
+            self.rng, self._rings, self._rows, batch_size, length, reward_fraction, terminal_fraction
+        )
+        return self._read(*drawn, length, env)
 
     def sample_firsts(self, count: int, env: VecNormalize | None = None) -> SequenceSamples:
         """
@@ -383,20 +368,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         :raises ValueError: if the buffer is empty
         """
         self._require_rows()
-        rings, rows = self._draw_edges(count, FIRST)
+        rings, rows = draw_edges(self.rng, self._rings, self._rows, FIRST, count)
         return self._read(rings, rows, np.ones(len(rows), dtype=np.int64), 1, env)
-
-    def _draw_edges(self, count: int, flag: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rings and numbers of ``count`` ``FIRST`` or ``TERMINATED`` rows; none if no drawn row's episode has one."""
-        rings, rows = self._rings.draw(self.rng, _CANDIDATES * count)
-        starts, ends = self._rings.bounds(rings, rows)
-        edges = starts if flag == FIRST else ends - 1
-        # a row is drawn the more often the longer its episode is
-        odds = self._rows.has_flag(self._rings.slots(rings, edges), flag) / (ends - starts)
-        if not odds.any():
-            return rings[:0], edges[:0]
-        chosen = self.rng.choice(len(rows), size=count, p=odds / odds.sum())
-        return rings[chosen], edges[chosen]
 
     def _read(
         self, rings: np.ndarray, begins: np.ndarray, counts: np.ndarray, length: int, env: VecNormalize | None

@@ -240,19 +240,3 @@ class NonZeroIndex:
         slots = blocks[:, None] * self.BLOCK + np.arange(self.BLOCK)
         hits = values.take(slots, mode="clip") != 0  # what is clipped lies behind the last hit of the last block
         return slots[np.arange(count), np.argmax(np.cumsum(hits, axis=1) > ranks[:, None], axis=1)]
-
-
-def draw_balanced(rng: np.random.Generator, values: np.ndarray, count: int) -> np.ndarray:
-    """
-    Draw so that rare values come up more often than they occur: values are put into classes a quarter of a symlog unit
-    wide, and a class is as probable as the square root of its size, half way between its share and an equal chance.
-
-    :param rng: source of randomness
-    :param values: values to choose from, shape ``(k,)``
-    :param count: number of draws
-    :return: indices into ``values``, shape ``(count,)``, with replacement
-    """
-    classes = np.round(4 * np.sign(values) * np.log1p(np.abs(values)))
-    _, member, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    ends = np.cumsum(1 / np.sqrt(sizes[member]))
-    return np.searchsorted(ends, rng.random(count) * ends[-1], side="right").clip(max=len(values) - 1)

@@ -20,7 +20,7 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_dream.replay import SequenceReplayBuffer, SequenceSamples
-from sb3_dream.replay_storage import draw_balanced
+from sb3_dream.replay_draws import draw_balanced
 from tests.sb3_dream.replay_model import BITS, BOX, Model, Pair, check_against_model, random_pair
 
 rewards_of_a_step = st.sampled_from([0.0, 0.0, 0.0, 1.0, -2.5])
