@@ -18,13 +18,14 @@ from stable_baselines3.common.utils import set_random_seed
 
 from sb3_dream import DREAM
 from sb3_dream.evaluation import evaluate
+from sb3_dream.nn.grid import GridNet
 from sb3_dream.runs import versions
 from tetris_gym import TetrisVecEnv
 from tetris_gym.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "planning"
-HEADER = "| steps | seed | sequences | horizon | games | lines a game | most | pieces | return | ms an action |"
-HEADER += "\n" + "|---" * 10 + "|"
+HEADER = "| actor | steps | seed | sequences | horizon | games | lines a game | most | pieces | return | ms an action |"
+HEADER += "\n" + "|---" * 11 + "|"
 
 
 def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) ->
     return {
         "model": model.name,
         "actions": actions_of(agent),
+        "actor": "columns" if has_columns(agent) else "perceptron",
         "steps": agent.num_timesteps,
         "seed": agent.seed,
         "samples": samples,
@@ -62,6 +64,14 @@ def actions_of(agent: DREAM) -> Literal["direct", "placement"]:
     :return: the mode of its actions
     """
     return "placement" if agent.action_space == Settings("placement").action_space else "direct"
+
+
+def has_columns(agent: DREAM) -> bool:
+    """
+    :param agent: that learned Tetris
+    :return: whether its actor treats all columns alike
+    """
+    return any(isinstance(module, GridNet) for module in agent.policy.actor_critic.actor_trunk.modules())
 
 
 def seconds_an_action(agent: DREAM, actions: int = 50) -> float:
@@ -90,7 +100,8 @@ def row(found: dict[str, Any]) -> str:
     lines, pieces = found["counters"]["total_lines"], found["counters"]["pieces_placed"]
     error = np.std(lines) / np.sqrt(len(lines))
     return (
-        f"| {found['steps']:,} | {found['seed']} | {found['samples']} | {found['horizon']} | {len(lines)} | "
+        f"| {found['actor']} | {found['steps']:,} | {found['seed']} | {found['samples']} | {found['horizon']} | "
+        f"{len(lines)} | "
         f"{np.mean(lines):.2f} ± {error:.2f} | "
         f"{max(lines):.0f} | {np.mean(pieces):.1f} | {np.mean(found['returns']):.1f} | "
         f"{found['milliseconds_an_action']:.1f} |"
@@ -113,7 +124,7 @@ def main() -> None:
         found = measure(known.model, samples, known.horizon, known.games, known.envs)
         print(row(found), flush=True)
         mode = "" if found["actions"] == "direct" else f"{found['actions']}-"
-        name = f"{mode}{found['steps']}-{found['seed']}-{samples}-{known.horizon}.json"
+        name = f"{mode}{found['actor']}-{found['steps']}-{found['seed']}-{samples}-{known.horizon}.json"
         (known.output / name).write_text(json.dumps(found, indent=1) + "\n")
 
 

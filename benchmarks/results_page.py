@@ -32,7 +32,8 @@ several seeds, they are interquartile means with 95% bootstrap intervals.
 PLANNING = """## Planning on Tetris
 
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
-sequences of actions in the world model before each one.
+sequences of actions in the world model before each one. The actor treats all columns of the board alike, or is a plain
+perceptron, as it was in earlier versions.
 """
 
 
@@ -69,8 +70,8 @@ def _draw(task: str, steps: int, groups: learning.Groups, docs: Path) -> str:
     return path.name
 
 
-def _order(run: dict[str, Any]) -> tuple[str, int, int, int]:
-    return run.get("actions", "direct"), run["steps"], run["seed"], run["samples"]
+def _order(run: dict[str, Any]) -> tuple[str, str, int, int, int]:
+    return run.get("actions", "direct"), run["actor"], run["steps"], run["seed"], run["samples"]
 
 
 if __name__ == "__main__":

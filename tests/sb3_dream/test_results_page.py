@@ -17,8 +17,8 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         | {"task": "tetris", "algo": "dream", "points": [{"steps": 60, "seconds": 5.0, "games": games}]},
         "tetris/ppo-70-0.json": run | {"task": "tetris", "algo": "ppo", "steps": 70},
         "tetris/random-60-0.json": run | {"task": "tetris", "algo": "random"},
-        "planning/60-0-16-12.json": games
-        | {"steps": 60, "seed": 0, "samples": 16, "horizon": 12, "milliseconds_an_action": 4.0},
+        "planning/columns-60-0-16-12.json": games
+        | {"actor": "columns", "steps": 60, "seed": 0, "samples": 16, "horizon": 12, "milliseconds_an_action": 4.0},
     }
     for name, found in kept.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -34,7 +34,8 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "## Planning on Tetris",
     ]
     assert (
-        text.count("| tetris | 60 | ") == 2 and "| 60 | 0 | 16 | 12 | 2 | 1.50 ± 1.06 | 3 | 15.0 | 1.5 | 4.0 |" in text
+        text.count("| tetris | 60 | ") == 2
+        and "| columns | 60 | 0 | 16 | 12 | 2 | 1.50 ± 1.06 | 3 | 15.0 | 1.5 | 4.0 |" in text
     )
     figures = [path.name for path in (tmp_path / "docs" / "images" / "results").iterdir()]
     assert figures == ["tetris-60.png"]  # nothing was measured on the way to the others
