@@ -24,7 +24,7 @@ from sb3_dream.runs import Run, evaluation_env, versions
 from sb3_dream.stopping import StopSignal
 from tetris_gym.recording import record
 
-STEPS = 12_000
+STEPS = 10_000
 LINES = "total_lines"
 PIECES = "pieces_placed"
 GAMES_SEED = 1_000_000
