@@ -26,8 +26,8 @@ what is missing, with the values of `zoo_configs`, on one thread of a 2-core mac
 
 Each figure is a mean over 100 games after training, played with the most likely actions (with planning, where the
 settings have it; DREAM's runs on CartPole are older than planning, and all of those below older than Student's t for
-continuous values). The curves have 10 games a point; where there are
-several seeds, they are interquartile means with 95% bootstrap intervals.
+continuous values). The curves have 10 games a point; where there are several seeds, they are interquartile means with
+95% bootstrap intervals.
 """
 
 PLANNING = """## Planning on Tetris

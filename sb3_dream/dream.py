@@ -392,9 +392,8 @@ class DREAM(ResumableAlgorithm):
 
     def _update(self, batch_size: int) -> None:
         self._n_updates += 1
-        fractions = self.reward_fraction, self.terminal_fraction
         samples = self.replay_buffer.sample_sequences(
-            batch_size, self.sequence_length, self._vec_normalize_env, *fractions
+            batch_size, self.sequence_length, self._vec_normalize_env, self.reward_fraction, self.terminal_fraction
         )
         sequences = self.policy.encode_sequences(samples)
         observed = self._train_world_model(sequences)

@@ -13,7 +13,6 @@ from sb3_dream.nn.grid import ColumnOutput, Layout
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.spaces import Segment
 
-_FREEDOM = 4  # degrees of freedom of Student's t; `_heavy_noise` draws it for 4
 _LARGEST = 20.0  # of a change in units of its usual size, and of an imagined value in symlog units
 
 
@@ -21,9 +20,9 @@ class ObservationHead(nn.Module):
     """A distribution of the next observation, given features and the observation before.
 
     Bits: two logits each, one for going out and one for coming on. Codes and one-hots: a categorical.
-    Continuous values: Student's t over the change in symlog units, in units of the running size of such changes. With
-    a Gaussian one step that is far off, such as a collision, can count more than a thousand others (Lange, Little and
-    Taylor 1989, *Robust Statistical Modeling Using the t Distribution*).
+    Continuous values: Student's t with 4 degrees of freedom over the change in symlog units, in units of the running
+    size of such changes. With a Gaussian one step that is far off, such as a collision, can count more than a thousand
+    others (Lange, Little and Taylor 1989, *Robust Statistical Modeling Using the t Distribution*).
 
     :param segments: what the observation's values are
     :param layout: where its grids are
@@ -115,8 +114,7 @@ class ObservationHead(nn.Module):
         """Negative log-density of errors in units of the scale."""
         if not self.heavy_tails:
             return 0.5 * error**2 + 0.5 * math.log(2 * math.pi)
-        normaliser = math.lgamma(_FREEDOM / 2) - math.lgamma((_FREEDOM + 1) / 2) + 0.5 * math.log(_FREEDOM * math.pi)
-        return 0.5 * (_FREEDOM + 1) * th.log1p(error**2 / _FREEDOM) + normaliser
+        return 2.5 * th.log1p(error**2 / 4) + math.log(8 / 3)
 
     def _center(self, parameters: dict[str, th.Tensor], s: Segment) -> tuple[th.Tensor, th.Tensor]:
         """The most probable change, and the logarithm of the distribution's scale, between -5 and 1."""

@@ -15,8 +15,8 @@ from sb3_dream.dream import DREAM
 from tests.sb3_dream.tiny import MaskedWalk, parameters, tiny
 
 
-def learned(compile: bool, **kwargs: object) -> dict[str, th.Tensor]:
-    return parameters(tiny(MaskedWalk(), compile=compile, reward_batch_size=2, **kwargs).learn(40))
+def learned(compile: bool) -> dict[str, th.Tensor]:
+    return parameters(tiny(MaskedWalk(), compile=compile, reward_batch_size=2).learn(40))
 
 
 def test_compiled_code_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
