@@ -44,7 +44,7 @@ class Lock(gym.Env):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3_000, help="environment steps to train for")
+    parser.add_argument("--steps", type=int, default=2_500, help="environment steps to train for")
     steps = parser.parse_args().steps
 
     stages = [Stage(difficulty=digits, min_episodes=20, success_rate=0.6) for digits in range(1, len(CODE) + 1)]
@@ -57,7 +57,7 @@ if __name__ == "__main__":
         policy_delay=2,
         sequence_length=8,
         imagination_horizon=6,
-        ent_coef=0.03,
+        ent_coef=0.1,
         policy_kwargs={"world_model_kwargs": {"width": 32, "depth": 2, "memory": 16}},
         device="cpu",
         seed=0,

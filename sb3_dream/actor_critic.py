@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from itertools import pairwise
+from typing import Literal
 
 import torch as th
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from sb3_dream.nn.grid import ColumnLogits, GridNet, Layout
 from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.spaces import ActionSpec
 
+NetArch = tuple[int, ...] | Literal["auto"] | None
+
 
 class Trunk(nn.Sequential):
     """Features (N, F) to (N, out_size).
@@ -23,10 +26,13 @@ class Trunk(nn.Sequential):
     :param layout: what the features hold
     :param width: features a column
     :param depth: residual blocks
-    :param net_arch: sizes of a plain perceptron's layers, to have that instead
+    :param net_arch: sizes of a plain perceptron's layers, to have that instead; "auto" for two of 256 where there are
+        no pictures
     """
 
-    def __init__(self, layout: Layout, width: int, depth: int, net_arch: tuple[int, ...] | None) -> None:
+    def __init__(self, layout: Layout, width: int, depth: int, net_arch: NetArch) -> None:
+        if net_arch == "auto":
+            net_arch = (256, 256) if layout.columns == 1 else None
         if net_arch is not None:
             sizes = (layout.size, *net_arch)
             layers = [(nn.Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes)]
@@ -46,7 +52,8 @@ class ActorCritic(nn.Module):
     :param layout: what the world model's features hold
     :param action_spec: what the actions are. Where each is about a cell of the layout's pictures, the actor is a
         residual network over the columns, unless it shares its trunk, and learns for all of them what it learns in one
-    :param net_arch: sizes of the layers of plain perceptron trunks; None for residual ones over the layout's columns
+    :param net_arch: sizes of the layers of plain perceptron trunks; None for residual ones over the layout's columns,
+        which is what "auto" means where the layout has pictures; where it has none, it means two layers of 256
     :param width: of residual trunks, features a column
     :param depth: of residual trunks, number of blocks
     :param share_trunk: one trunk for actor and critic; the slow critic is then a second head on it
@@ -60,9 +67,9 @@ class ActorCritic(nn.Module):
         layout: Layout,
         action_spec: ActionSpec,
         *,
-        width: int = 128,
+        width: int = 64,
         depth: int = 2,
-        net_arch: tuple[int, ...] | None = (256, 256),
+        net_arch: NetArch = "auto",
         share_trunk: bool = False,
         critic_bins: int = 63,
         unimix: float = 0.01,

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 
 from sb3_dream.actor_critic import ActorCritic
+from sb3_dream.nn.grid import GridNet, Layout
 from sb3_dream.spaces import VECTOR, ActionSpec, ObservationSpec
 from sb3_dream.world_models import RecurrentWorldModel
 from sb3_dream.world_models.base import Sequences, State
@@ -41,7 +42,16 @@ def test_a_policy_knows_in_a_column_what_it_learned_in_others() -> None:
     assert policy.actions(pictures[hidden]).mode().squeeze(-1).tolist() == right[hidden].tolist()
 
 
-def test_a_trunk_that_the_critic_shares_is_plain() -> None:
+def test_trunks_treat_columns_alike_where_there_are_some() -> None:
+    keys = ActionSpec(spaces.Discrete(8))
+    policy, plain = (ActorCritic(layout, keys) for layout in (OBSERVATION_SPEC.layout, Layout(CELLS)))
+    for trunks, kind in ((policy, GridNet), (plain, th.nn.Linear)):
+        assert all(isinstance(trunk[0], kind) for trunk in (trunks.actor_trunk, trunks.critic_trunk))
+    told = ActorCritic(OBSERVATION_SPEC.layout, keys, net_arch=(256, 256))
+    assert str(told) == str(plain)
+
+
+def test_a_shared_trunk_has_one_head_for_all_columns() -> None:
     policy = ActorCritic(OBSERVATION_SPEC.layout, ACTION_SPEC, share_trunk=True)
     distribution, values = policy.evaluate(th.zeros(5, CELLS), None)
     assert distribution.sample().shape == (5, 1)
