@@ -1,7 +1,7 @@
 """How fast actor and critic learn where the world model stands still: what their settings are worth, apart from it.
 
-    python benchmarks/policy_alone.py MODEL.zip --set imagination_starts=512 n_epochs=1 n_minibatches=8
-    python benchmarks/policy_alone.py MODEL.zip --set imagination_starts=256 n_epochs=4 n_minibatches=4
+    python -m benchmarks.policy_alone MODEL.zip --set imagination_starts=512 n_epochs=1 n_minibatches=8
+    python -m benchmarks.policy_alone MODEL.zip --set imagination_starts=256 n_epochs=4 n_minibatches=4
 
 A saved DREAM plays Tetris for some steps, as it does while training, to have states to imagine from. Then its actor and
 its critic go on learning in its world model, and play games before and after. Compare by CPU, not by updates.
@@ -89,21 +89,27 @@ def told(games: Games) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--updates", type=int, default=150, help="of actor and critic (default: %(default)s)")
+    parser.add_argument(
+        "--updates", type=int, nargs="+", default=[150], help="of actor and critic, after which to play (default: 150)"
+    )
     parser.add_argument("--steps", type=int, default=16_000, help="to play before (default: %(default)s)")
-    parser.add_argument("--games", type=int, default=400, help="before and after (default: %(default)s)")
+    parser.add_argument("--games", type=int, default=400, help="to play each time (default: %(default)s)")
     parser.add_argument("--set", type=setting, nargs="+", default=[], metavar="NAME=VALUE", help="arguments of DREAM")
+    parser.add_argument("--save", type=Path, help="file to save the agent to")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     known = parser.parse_args()
     th.set_num_threads(1)
     agent = prepare(known.model, known.steps, **dict(known.set))
     found: dict[str, Any] = {"model": known.model.name, "set": dict(known.set), "versions": versions(), "played": []}
-    cpu = 0.0
-    for updates in (0, known.updates):
-        cpu += learn(agent, updates)
+    cpu, done = 0.0, 0
+    for updates in (0, *sorted(known.updates)):
+        cpu += learn(agent, updates - done)
+        done = updates
         for name, games in play(agent, known.games).items():
             print(f"{updates} updates, {cpu:.0f} s of CPU, {name} actions: {told(games)}", flush=True)
             found["played"].append({"updates": updates, "cpu": cpu, "actions": name, **games.as_dict()})
+    if known.save is not None:
+        agent.save(known.save)
     if known.json is not None:
         known.json.parent.mkdir(parents=True, exist_ok=True)
         known.json.write_text(json.dumps(found, indent=1) + "\n")
