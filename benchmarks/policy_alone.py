@@ -77,6 +77,18 @@ def play(agent: DREAM, games: int) -> dict[str, Games]:
     return found
 
 
+def keep(agent: PolicyAlone, model: Path, path: Path) -> None:
+    """
+    :param agent: that has learned
+    :param model: what it was made of, whose settings it gets back
+    :param path: file to write
+    """
+    learned = DREAM.load(model, device="cpu")
+    learned.set_parameters(agent.get_parameters(), device="cpu")
+    learned.num_timesteps = agent.num_timesteps
+    learned.save(path)
+
+
 def told(games: Games) -> str:
     """
     :return: their means, with standard errors
@@ -109,7 +121,7 @@ def main() -> None:
             print(f"{updates} updates, {cpu:.0f} s of CPU, {name} actions: {told(games)}", flush=True)
             found["played"].append({"updates": updates, "cpu": cpu, "actions": name, **games.as_dict()})
     if known.save is not None:
-        agent.save(known.save)
+        keep(agent, known.model, known.save)
     if known.json is not None:
         known.json.parent.mkdir(parents=True, exist_ok=True)
         known.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -26,14 +26,15 @@ what is missing, with the values of `zoo_configs`, on one thread of a 2-core mac
 
 Each figure is a mean over 100 games after training, played with the most likely actions (with planning, where the
 settings have it; DREAM's runs on CartPole are older than planning, and all of those below older than Student's t for
-continuous values). The curves have 10 games a point; where there are several seeds, they are interquartile means with
-95% bootstrap intervals.
+continuous values; MaskablePPO's on single keys of a learning rate of 3e-4). The curves have 10 games a point; where
+there are several seeds, they are interquartile means with 95% bootstrap intervals.
 """
 
 PLANNING = """## Planning on Tetris
 
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
-sequences of actions in the world model before each one. The actor treats all columns of the board alike, or is a plain
+sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
+learned on alone, by `benchmarks/policy_alone.py`. The actor treats all columns of the board alike, or is a plain
 perceptron, as it was in earlier versions.
 """
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch as th
 
-from benchmarks.policy_alone import learn, play, prepare, told
-from tests.sb3_dream.tiny import tiny
+from benchmarks.policy_alone import keep, learn, play, prepare, told
+from sb3_dream import DREAM
+from tests.sb3_dream.tiny import assert_same, parameters, tiny
 
 
 def test_actor_and_critic_learn_while_the_world_model_stands_still(tmp_path: Path) -> None:
@@ -20,6 +21,10 @@ def test_actor_and_critic_learn_while_the_world_model_stands_still(tmp_path: Pat
     for part in ("actor", "critic", "slow_critic"):
         assert any(name.startswith(f"actor_critic.{part}") for name in changed)
     assert all(name.startswith("actor_critic.") for name in changed)
+    keep(agent, tmp_path / "model.zip", tmp_path / "learned.zip")
+    kept = DREAM.load(tmp_path / "learned.zip", device="cpu")
+    assert (kept.num_timesteps, kept.imagination_starts, kept.train_ratio) == (80, 4, 2.0)
+    assert_same(parameters(kept), parameters(agent))
 
 
 def test_games_are_told_by_kind_of_action(tmp_path: Path) -> None:
