@@ -92,17 +92,24 @@ def seconds_an_action(agent: DREAM, actions: int = 50) -> float:
     return float(np.median(times))
 
 
+def with_error(values: list[float]) -> str:
+    """
+    :param values: of games, one each
+    :return: their mean and its standard error
+    """
+    return f"{np.mean(values):.2f} ± {np.std(values) / np.sqrt(len(values)):.2f}"
+
+
 def row(found: dict[str, Any]) -> str:
     """
     :param found: from :func:`measure`
     :return: a row of a Markdown table
     """
     lines, pieces = found["counters"]["total_lines"], found["counters"]["pieces_placed"]
-    error = np.std(lines) / np.sqrt(len(lines))
     return (
         f"| {found['actor']} | {found['steps']:,} | {found['seed']} | {found['samples']} | {found['horizon']} | "
         f"{len(lines)} | "
-        f"{np.mean(lines):.2f} ± {error:.2f} | "
+        f"{with_error(lines)} | "
         f"{max(lines):.0f} | {np.mean(pieces):.1f} | {np.mean(found['returns']):.1f} | "
         f"{found['milliseconds_an_action']:.1f} |"
     )

@@ -20,7 +20,7 @@ import torch as th
 from stable_baselines3.common.utils import set_random_seed
 
 from benchmarks.loop_speed import setting
-from benchmarks.planning import actions_of
+from benchmarks.planning import actions_of, with_error
 from sb3_dream import DREAM
 from sb3_dream.evaluation import Games, evaluate
 from sb3_dream.runs import versions
@@ -93,9 +93,7 @@ def told(games: Games) -> str:
     """
     :return: their means, with standard errors
     """
-    lines = games.counters["total_lines"]
-    error = np.std(lines) / np.sqrt(len(lines))
-    return f"{np.mean(lines):.2f} ± {error:.2f} lines, return {np.mean(games.returns):.1f}"
+    return f"{with_error(games.counters['total_lines'])} lines, return {np.mean(games.returns):.1f}"
 
 
 def main() -> None:
