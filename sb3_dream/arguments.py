@@ -27,6 +27,7 @@ _COUNTS = {  # name: smallest and largest value
     "gradient_steps": (-1, 10**6),
     "model_warmup": (0, _MANY),
     "policy_delay": (1, _MANY),
+    "policy_delay_end": (1, _MANY),
     "imagination_horizon": (1, 10**6),
     "imagination_starts": (1, 10**6),
     "dream_length": (1, _MANY),

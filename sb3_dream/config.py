@@ -89,6 +89,7 @@ class DREAMConfig:
     gradient_steps: int = _DREAM["gradient_steps"]
     model_warmup: int = _DREAM["model_warmup"]
     policy_delay: int = _DREAM["policy_delay"]
+    policy_delay_end: int = _DREAM["policy_delay_end"]
     imagination_horizon: int = _DREAM["imagination_horizon"]
     imagination_starts: int = _DREAM["imagination_starts"]
     dream_length: int = _DREAM["dream_length"]

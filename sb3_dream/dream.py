@@ -67,6 +67,8 @@ class DREAM(ResumableAlgorithm):
     :param model_warmup: updates of the world model alone, made at once when learning starts: a policy that learns in a
         model that knows nothing yet collapses onto the model's errors
     :param policy_delay: updates of the world model for each of the actor and the critic
+    :param policy_delay_end: what that falls to, where it is less, as the discount factor rises: the better the model,
+        the more there is to learn in it
     :param imagination_horizon: steps of an imagined rollout
     :param imagination_starts: rollouts an update of the actor and the critic
     :param dream_length: steps for which a dream goes on from one update to the next before another takes its place; at
@@ -78,7 +80,8 @@ class DREAM(ResumableAlgorithm):
     :param gamma: discount factor
     :param gamma_start: discount factor at first, where that is less: what is far away is learned last (François-Lavet
         et al. 2015, *How to Discount Deep Reinforcement Learning*), when the world model is accurate enough for it
-    :param gamma_rise: environment steps between which the discount factor rises from the one to the other
+    :param gamma_rise: environment steps between which the discount factor rises from the one to the other, and
+        ``policy_delay`` falls to ``policy_delay_end``
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
     :param n_epochs: passes of the actor and the critic over each set of rollouts; a dynamics gradient serves only once
@@ -134,8 +137,9 @@ class DREAM(ResumableAlgorithm):
         gradient_steps: int = 1,
         model_warmup: int = 500,
         policy_delay: int = 16,
+        policy_delay_end: int = 8,
         imagination_horizon: int = 15,
-        imagination_starts: int = 256,
+        imagination_starts: int = 512,
         dream_length: int = 200,
         initial_fraction: float = 0.5,
         plan_samples: int = 0,
@@ -145,8 +149,8 @@ class DREAM(ResumableAlgorithm):
         gamma_rise: tuple[int, int] = (20_000, 60_000),
         gae_lambda: float = 0.95,
         ent_coef: float = 0.02,
-        n_epochs: int = 4,
-        n_minibatches: int = 4,
+        n_epochs: int = 2,
+        n_minibatches: int = 8,
         clip_range: float | Schedule = 0.2,
         normalize_advantage: bool = True,
         actor_gradient: Literal["score", "dynamics"] = "score",
@@ -198,7 +202,7 @@ class DREAM(ResumableAlgorithm):
         self.sequence_length, self.train_ratio = sequence_length, train_ratio
         self.reward_fraction, self.terminal_fraction = reward_fraction, terminal_fraction
         self.reward_batch_size = reward_batch_size
-        self.model_warmup, self.policy_delay = model_warmup, policy_delay
+        self.model_warmup, self.policy_delay, self.policy_delay_end = model_warmup, policy_delay, policy_delay_end
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.dream_length, self.initial_fraction = dream_length, initial_fraction
         self.plan_samples, self.plan_horizon = plan_samples, plan_horizon
@@ -398,7 +402,7 @@ class DREAM(ResumableAlgorithm):
         sequences = self.policy.encode_sequences(samples)
         observed = self._train_world_model(sequences)
         self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
-        if self._n_updates > self.model_warmup and self._n_updates % self.policy_delay == 0:
+        if self._n_updates > self.model_warmup and self._n_updates % self._delay() == 0:
             self._train_actor_critic(self._dreams.join(self._beginnings(sequences, observed)))
         if self._n_updates % self.target_update_interval == 0:
             self.policy.actor_critic.update_slow_critic(self.tau)
@@ -450,6 +454,10 @@ class DREAM(ResumableAlgorithm):
 
     def _discount(self) -> float:
         return float(np.interp(self.num_timesteps, self.gamma_rise, (min(self.gamma_start, self.gamma), self.gamma)))
+
+    def _delay(self) -> int:
+        least = min(self.policy_delay, self.policy_delay_end)
+        return round(np.interp(self.num_timesteps, self.gamma_rise, (self.policy_delay, least)))
 
     def _when(self) -> str:
         return f"update {self._n_updates} (step {self.num_timesteps})"

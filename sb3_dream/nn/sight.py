@@ -44,6 +44,17 @@ class Sight(nn.Module):
         :param x: (N, V)
         :return: all that is computed: what the attribute ``layout`` says behind the vector itself
         """
+        return together(*(Parts(behind, lacking) for behind, lacking in self._parts(x)))
+
+    def vectors(self, x: th.Tensor) -> list[th.Tensor]:
+        """
+        :param x: (N, V)
+        :return: (N, ...) each, the same as a flat vector, in pieces
+        """
+        return [vector for behind, lacking in self._parts(x) for vector in (behind.flatten(1), lacking)]
+
+    def _parts(self, x: th.Tensor) -> list[tuple[th.Tensor, th.Tensor]]:
+        """(N, J, depth * rows) of the runs and (N, depth * rows) of the rows, for each picture."""
         parts = []
         for g in self.pictures:
             cells = g.split(x[:, g.start : g.start + g.size]).contiguous()  # (N, J, rows)
@@ -51,5 +62,5 @@ class Sight(nn.Module):
             runs = begins.cumsum(-1)  # met so far
             lacking = g.columns - cells.sum(1)  # (N, rows)
             behind = [(runs - k).clamp_(0, 1) for k in range(self.depth)]  # 1 where more than k runs were met
-            parts.append(Parts(th.cat(behind, -1), th.cat([lacking == k for k in range(self.depth)], -1).to(x.dtype)))
-        return together(*parts)
+            parts.append((th.cat(behind, -1), th.cat([lacking == k for k in range(self.depth)], -1).to(x.dtype)))
+        return parts

@@ -44,6 +44,7 @@ class RecurrentWorldModel(WorldModel):
         happens at every k-th step; a recurrent network learns to count to k late, if ever
     :param sight: runs of filled cells in the columns of a binary grid, and cells that its rows lack, that the model
         tells apart, see :class:`Sight`
+    :param shared_sight: tell the actor and the critic of them, too
     :param second_look: whether predicted binary grids are looked at and corrected, see :class:`SecondLook`
     :param practice: share of the outcomes that are learned from an imagined next observation in place of the real one
         (scheduled sampling, Bengio et al. 2015): in imagination there are no others
@@ -57,7 +58,7 @@ class RecurrentWorldModel(WorldModel):
     :param reach: where actions are about cells, the number of columns on either side that are told of one at once
     """
 
-    formerly: ClassVar[dict[str, Any]] = {"scaled_changes": False, "heavy_tails": False}
+    formerly: ClassVar[dict[str, Any]] = {"shared_sight": False, "scaled_changes": False, "heavy_tails": False}
     speeds: th.Tensor
 
     def __init__(
@@ -73,6 +74,7 @@ class RecurrentWorldModel(WorldModel):
         reward_bins: int = 1,
         clock: bool = True,
         sight: int = 2,
+        shared_sight: bool = True,
         second_look: bool = True,
         practice: float = 0.5,
         weight_decay: float = 0.0,
@@ -101,7 +103,8 @@ class RecurrentWorldModel(WorldModel):
         self.practice, self.weight_decay, self.temperature = practice, weight_decay, temperature
         self.clock, self.scaled_changes = clock, scaled_changes
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
-        self.feature_layout = observed + remembered
+        self.shared_sight = shared_sight
+        self.feature_layout = (seen if shared_sight else observed) + remembered
 
         self.register_buffer("speeds", 2 * math.pi / th.tensor(_PERIODS), persistent=False)
         continuous = any(segment.kind == "continuous" for segment in observation_spec.segments)
@@ -119,7 +122,7 @@ class RecurrentWorldModel(WorldModel):
                 self.mask_net = GridNet(seen + remembered, width, depth)
                 self.mask_head: nn.Module = ColumnLogits(self.action_layout, width)
             else:
-                self.mask_net = GridNet(self.feature_layout, width, 1)
+                self.mask_net = GridNet(observed + remembered, width, 1)
                 self.mask_head = nn.Linear(width * columns, mask_size)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -150,7 +153,8 @@ class RecurrentWorldModel(WorldModel):
 
     def features(self, state: State) -> th.Tensor:
         hidden = state.memory[:, : self.hidden * self.columns]
-        return th.cat((self._scale(state.percept), hidden, *self._hands(state.memory)), -1)
+        sight = self.sight.vectors(state.percept) if self.shared_sight else ()
+        return th.cat((self._scale(state.percept), *sight, hidden, *self._hands(state.memory)), -1)
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
         old, new = self._see(previous.percept), self._see(state.percept)

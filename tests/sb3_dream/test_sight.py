@@ -2,10 +2,14 @@
 
 import pytest
 import torch as th
+from gymnasium import spaces
 
 from sb3_dream.nn.grid import Grid, Layout, together
 from sb3_dream.nn.sight import Sight
+from sb3_dream.spaces import ObservationSpec
 from sb3_dream.world_models import make_world_model
+from sb3_dream.world_models.base import State
+from sb3_dream.world_models.recurrent import RecurrentWorldModel
 from tests.sb3_dream.corridor import ACTION_SPEC, sequences, spec
 
 PICTURE = """
@@ -55,6 +59,35 @@ def test_rows_that_lack_no_cell_and_one() -> None:
     loose = sight(cells("#### ##.# ..##").flatten()[None]).loose
     assert loose is not None
     assert th.equal(loose.view(2, 3), th.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+
+
+def test_as_a_flat_vector() -> None:
+    grids = (Grid(1, rows=5, columns=4), Grid(21, rows=3, columns=4))
+    layout = Layout(34, grids)
+    sight = Sight(layout, grids, depth=2)
+    x = (th.rand(6, 34) < 0.5).float()
+    columns, loose = sight.layout.split(th.cat((x, *sight.vectors(x)), -1))
+    expected = together(layout.split(x), sight(x))
+    assert columns is not None and loose is not None
+    assert th.equal(columns, expected.columns)
+    assert th.equal(loose, expected.loose)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_actor_and_critic_are_told(shared: bool) -> None:
+    layout = {"binary": True, "grids": [{"start": 0, "rows": 3, "columns": 4}]}
+    seen = ObservationSpec(spaces.MultiBinary(12), layout)
+    model = RecurrentWorldModel(seen, ACTION_SPEC, width=16, memory=4, clock=False, shared_sight=shared)
+    state = State(th.rand(1, 16), cells("#### ##.# ..##").flatten()[None])
+    columns, loose = model.feature_layout.split(model.features(state))
+    assert columns is not None
+    assert columns.shape == (1, 4, 3 + 6 * shared + 4)  # the picture, two runs of each cell, the memory
+    assert th.equal(columns[0, :, -4:].flatten(), state.memory[0])
+    if shared:
+        assert loose is not None
+        assert th.equal(loose.view(2, 3), th.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    else:
+        assert loose is None
 
 
 def test_no_sight_computes_nothing() -> None:
