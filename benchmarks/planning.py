@@ -46,7 +46,7 @@ def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) ->
     return {
         "model": model.name,
         "actions": actions_of(agent),
-        "actor": "columns" if has_columns(agent) else "perceptron",
+        "actor": kind_of_actor(agent),
         "steps": agent.num_timesteps,
         "seed": agent.seed,
         "samples": samples,
@@ -66,12 +66,14 @@ def actions_of(agent: DREAM) -> Literal["direct", "placement"]:
     return "placement" if agent.action_space == Settings("placement").action_space else "direct"
 
 
-def has_columns(agent: DREAM) -> bool:
+def kind_of_actor(agent: DREAM) -> Literal["sight", "columns", "perceptron"]:
     """
     :param agent: that learned Tetris
-    :return: whether its actor treats all columns alike
+    :return: whether its actor treats all columns alike, and whether it is also told what is seen in them
     """
-    return any(isinstance(module, GridNet) for module in agent.policy.actor_critic.actor_trunk.modules())
+    if not any(isinstance(module, GridNet) for module in agent.policy.actor_critic.actor_trunk.modules()):
+        return "perceptron"
+    return "sight" if getattr(agent.policy.world_model, "shared_sight", False) else "columns"
 
 
 def seconds_an_action(agent: DREAM, actions: int = 50) -> float:

@@ -34,8 +34,8 @@ PLANNING = """## Planning on Tetris
 
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
 sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
-learned on alone, by `benchmarks/policy_alone.py`. The actor treats all columns of the board alike, or is a plain
-perceptron, as it was in earlier versions.
+learned on alone, by `benchmarks/policy_alone.py`. The actor treats all columns of the board alike and is told what is seen
+in them ("sight"), is not told, or is a plain perceptron, as in earlier versions.
 """
 
 

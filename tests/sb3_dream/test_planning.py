@@ -134,6 +134,12 @@ def test_a_planner_refuses_what_no_plan_can_be() -> None:
 def test_the_benchmark_plays_whole_games(tmp_path: Path) -> None:
     tiny("TetrisDirect-v0").save(tmp_path / "model.zip")
     found = benchmark.measure(tmp_path / "model.zip", samples=2, horizon=3, games=2, n_envs=2)
-    assert (found["samples"], found["horizon"], len(found["returns"])) == (2, 3, 2)
+    assert (found["actor"], found["samples"], found["horizon"], len(found["returns"])) == ("perceptron", 2, 3, 2)
     assert found["milliseconds_an_action"] > 0
     assert benchmark.row(found).count("|") == benchmark.HEADER.splitlines()[0].count("|")
+
+
+@pytest.mark.parametrize(("shared", "kind"), [(True, "sight"), (False, "columns")])
+def test_the_benchmark_tells_actors_apart(shared: bool, kind: str) -> None:
+    networks = {"world_model_kwargs": {"width": 8, "shared_sight": shared}, "actor_critic_kwargs": {"width": 8}}
+    assert benchmark.kind_of_actor(DREAM("TetrisDirect-v0", buffer_size=100, policy_kwargs=networks)) == kind
