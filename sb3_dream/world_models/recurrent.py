@@ -44,7 +44,7 @@ class RecurrentWorldModel(WorldModel):
         happens at every k-th step; a recurrent network learns to count to k late, if ever
     :param sight: runs of filled cells in the columns of a binary grid, and cells that its rows lack, that the model
         tells apart, see :class:`Sight`
-    :param shared_sight: tell the actor and the critic of them, too
+    :param shared_sight: tell the actor and the critic of them, too: they learn faster, errors of a young model included
     :param second_look: whether predicted binary grids are looked at and corrected, see :class:`SecondLook`
     :param practice: share of the outcomes that are learned from an imagined next observation in place of the real one
         (scheduled sampling, Bengio et al. 2015): in imagination there are no others
@@ -58,7 +58,7 @@ class RecurrentWorldModel(WorldModel):
     :param reach: where actions are about cells, the number of columns on either side that are told of one at once
     """
 
-    formerly: ClassVar[dict[str, Any]] = {"shared_sight": False, "scaled_changes": False, "heavy_tails": False}
+    formerly: ClassVar[dict[str, Any]] = {"scaled_changes": False, "heavy_tails": False}
     speeds: th.Tensor
 
     def __init__(
@@ -74,7 +74,7 @@ class RecurrentWorldModel(WorldModel):
         reward_bins: int = 1,
         clock: bool = True,
         sight: int = 2,
-        shared_sight: bool = True,
+        shared_sight: bool = False,
         second_look: bool = True,
         practice: float = 0.5,
         weight_decay: float = 0.0,

@@ -276,11 +276,9 @@ def test_models_do_what_they_did_before_there_was_an_argument_for_it(tmp_path: P
     tiny(Walk()).save(tmp_path / "new.zip")
     path = edited(tmp_path / "new.zip", tmp_path / "old.zip", forget_new_arguments)
     for policy in (DREAM.load(path, device="cpu").policy, DREAMAgent(path).policy):
-        assert not policy.world_model.shared_sight
         assert not policy.world_model.scaled_changes
         assert not policy.world_model.observation_head.heavy_tails
     model = DREAM.load(tmp_path / "new.zip", device="cpu").policy.world_model
-    assert model.shared_sight
     assert model.scaled_changes
     assert model.observation_head.heavy_tails
 
