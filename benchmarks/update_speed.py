@@ -4,7 +4,7 @@
     python benchmarks/update_speed.py default fixed
 
 ``fixed`` has the sizes and the mathematics of common Dreamers of two million parameters; ``fixed, quick`` is the same
-networks with DREAM's own number of bins and of imagined rollouts, ``.., bfloat16`` the same again with products in
+networks with 63 bins, as DREAM has, and 256 imagined rollouts, ``.., bfloat16`` the same again with products in
 bfloat16. An update is one of the world model; where the actor and the critic learn at every fourth only, a quarter of
 theirs is counted. All times are CPU times, by default of one thread, and of the best of several repetitions, so that
 other work on the machine disturbs the figures less.
@@ -212,7 +212,7 @@ def measure(name: str, config: DREAMConfig, updates: int, repetitions: int) -> R
     with FlopCounterMode(display=False, custom_mapping={th.ops.aten.addmm_: count_addmm}) as counter:
         operations = update(Timer(counter.get_total_flops))
     best = min(laps, key=lambda lap: sum(lap.values()))
-    imagined = model.imagination_horizon * min(model.imagination_starts, model.batch_size * model.sequence_length)
+    imagined = model.imagination_horizon * model.imagination_starts
     learned = [*model.policy.world_model.parameters(), *model.policy.actor_critic.parameters()]
     return Result(
         name,

@@ -453,11 +453,13 @@ class DREAM(ResumableAlgorithm):
         self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
 
     def _discount(self) -> float:
-        return float(np.interp(self.num_timesteps, self.gamma_rise, (min(self.gamma_start, self.gamma), self.gamma)))
+        return self._as_gamma_rises(min(self.gamma_start, self.gamma), self.gamma)
 
     def _delay(self) -> int:
-        least = min(self.policy_delay, self.policy_delay_end)
-        return round(np.interp(self.num_timesteps, self.gamma_rise, (self.policy_delay, least)))
+        return round(self._as_gamma_rises(self.policy_delay, min(self.policy_delay, self.policy_delay_end)))
+
+    def _as_gamma_rises(self, first: float, last: float) -> float:
+        return float(np.interp(self.num_timesteps, self.gamma_rise, (first, last)))
 
     def _when(self) -> str:
         return f"update {self._n_updates} (step {self.num_timesteps})"
