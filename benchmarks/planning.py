@@ -66,14 +66,15 @@ def actions_of(agent: DREAM) -> Literal["direct", "placement"]:
     return "placement" if agent.action_space == Settings("placement").action_space else "direct"
 
 
-def kind_of_actor(agent: DREAM) -> Literal["sight", "columns", "perceptron"]:
+def kind_of_actor(agent: DREAM) -> Literal["sight", "critic-sight", "columns", "perceptron"]:
     """
     :param agent: that learned Tetris
-    :return: whether its actor treats all columns alike, and whether it is also told what is seen in them
+    :return: whether its actor treats all columns alike, and whether it, or the critic, is also told what is in them
     """
     if not any(isinstance(module, GridNet) for module in agent.policy.actor_critic.actor_trunk.modules()):
         return "perceptron"
-    return "sight" if getattr(agent.policy.world_model, "shared_sight", False) else "columns"
+    shared = getattr(agent.policy.world_model, "shared_sight", False)
+    return "critic-sight" if shared == "critic" else "sight" if shared else "columns"
 
 
 def seconds_an_action(agent: DREAM, actions: int = 50) -> float:

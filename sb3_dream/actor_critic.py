@@ -52,6 +52,8 @@ class ActorCritic(nn.Module):
     :param layout: what the world model's features hold
     :param action_spec: what the actions are. Where each is about a cell of the layout's pictures, the actor is a
         residual network over the columns, unless it shares its trunk, and learns for all of them what it learns in one
+    :param critic_layout: the same and more that follows it in the features, which the actor is not told unless it
+        shares its trunk; None for the same
     :param net_arch: sizes of the layers of plain perceptron trunks; None for residual ones over the layout's columns,
         which is what "auto" means where the layout has pictures; where it has none, it means two layers of 256
     :param width: of residual trunks, features a column
@@ -66,6 +68,7 @@ class ActorCritic(nn.Module):
         self,
         layout: Layout,
         action_spec: ActionSpec,
+        critic_layout: Layout | None = None,
         *,
         width: int = 64,
         depth: int = 2,
@@ -77,10 +80,13 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.action_spec, self.unimix, self.in_bfloat16 = action_spec, unimix, bfloat16
+        critic_layout = layout if critic_layout is None else critic_layout
+        layout = critic_layout if share_trunk else layout
+        self.actor_size = layout.size
         in_columns = layout.columns == action_spec.layout.columns > 1 and not share_trunk
         trunk = Trunk(layout, width, depth, net_arch)
         self.actor_trunk: nn.Module = GridNet(layout, width, depth) if in_columns else trunk
-        self.critic_trunk = None if share_trunk else Trunk(layout, width, depth, net_arch)
+        self.critic_trunk = None if share_trunk else Trunk(critic_layout, width, depth, net_arch)
         outputs = 2 * action_spec.vector_size if action_spec.continuous else action_spec.vector_size
         self.actor_head: nn.Module = (
             ColumnLogits(action_spec.layout, width) if in_columns else nn.Linear(trunk.out_size, outputs)
@@ -110,8 +116,12 @@ class ActorCritic(nn.Module):
         :param mask: (N, K) bool of allowed actions, or None
         """
         with products_in_bfloat16(self.in_bfloat16, features.device):
-            outputs = self.actor_head(self.actor_trunk(features))
+            outputs = self.actor_head(self.actor_trunk(self._actors(features)))
         return self._distribution(outputs.float(), mask)
+
+    def _actors(self, features: th.Tensor) -> th.Tensor:
+        """What the actor sees of features (N, F)."""
+        return features[:, : self.actor_size]
 
     def _distribution(self, outputs: th.Tensor, mask: th.Tensor | None) -> ActionDistribution:
         if self.action_spec.continuous:
@@ -124,7 +134,7 @@ class ActorCritic(nn.Module):
         :return: the policy, and the critic's raw outputs (N, bins), each trunk computed once
         """
         with products_in_bfloat16(self.in_bfloat16, features.device):
-            hidden = self.actor_trunk(features)
+            hidden = self.actor_trunk(self._actors(features))
             critic_hidden = hidden if self.critic_trunk is None else self.critic_trunk(features)
             actor, critic = self.actor_head(hidden), self.critic_head(critic_hidden)
         return self._distribution(actor.float(), mask), critic.float()

@@ -146,7 +146,7 @@ class DREAM(ResumableAlgorithm):
         plan_horizon: int = 12,
         gamma: float = 0.99,
         gamma_start: float = 0.97,
-        gamma_rise: tuple[int, int] = (20_000, 60_000),
+        gamma_rise: tuple[int, int] = (5_000, 30_000),
         gae_lambda: float = 0.95,
         ent_coef: float = 0.02,
         n_epochs: int = 2,

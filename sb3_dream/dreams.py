@@ -63,9 +63,10 @@ class Dreams:
 
     def set_state(self, state: dict[str, np.ndarray], device: th.device) -> None:
         """
-        :param state: from :meth:`get_state`
+        :param state: from :meth:`get_state`, perhaps of more dreams, of which the first ones go on
         :param device: on which the dreams go on
         """
+        state = {name: part[: self.number] for name, part in state.items()}
         self.age = th.as_tensor(state["age"])
         parts = [th.as_tensor(state[name], device=device) for name in ("memory", "percept") if name in state]
         self.state = State(*parts) if parts else None

@@ -31,6 +31,7 @@ _CLASSES = {
     "CompactWorldModel": "sb3_dream.world_models.compact",
     "RSSMWorldModel": "sb3_dream.world_models.rssm",
     "RecurrentWorldModel": "sb3_dream.world_models.recurrent",
+    "MuonAdam": "sb3_dream.nn.muon",
     "SequenceReplayBuffer": "sb3_dream.replay",
 }
 """Classes that a file may name, and their modules."""
@@ -181,7 +182,7 @@ def _is_torch_class(value: type) -> bool:
 
 
 def _class_name(value: type, place: str) -> str:
-    return f"torch.optim.{value.__name__}" if issubclass(value, th.optim.Optimizer) else value.__name__
+    return f"torch.optim.{value.__name__}" if _is_torch_class(value) else value.__name__
 
 
 def _is_record(value: Any) -> bool:

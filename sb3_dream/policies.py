@@ -15,6 +15,7 @@ from stable_baselines3.common.utils import get_device, update_learning_rate
 from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.config_values import as_settings
 from sb3_dream.network_arguments import check_network_arguments
+from sb3_dream.nn.muon import MuonAdam
 from sb3_dream.optimizer_arguments import make_optimizer, optimizer_arguments
 from sb3_dream.planning import Planner
 from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
@@ -40,8 +41,9 @@ class DreamPolicy(BasePolicy):
     :param mask_size: number of action-mask bits; DREAM fills it in where the environment has ``action_masks()``
     :param actor_lr_schedule: the actor's learning rate, ``lr_schedule`` when None
     :param critic_lr_schedule: the critic's learning rate, ``lr_schedule`` when None
-    :param optimizer_class: optimiser of all parts
-    :param optimizer_kwargs: its arguments, the learning rate excluded; None for Adam's ``eps=1e-5``, and for the own
+    :param optimizer_class: optimiser of all parts. The default is Adam but for the matrices of world models that ask
+        for orthogonal steps, as ``"recurrent"`` does
+    :param optimizer_kwargs: its arguments, the learning rate excluded; None for ``eps=1e-5`` of Adam, and for the own
         defaults of other optimisers
     """
 
@@ -60,7 +62,7 @@ class DreamPolicy(BasePolicy):
         mask_size: int | None = None,
         actor_lr_schedule: Schedule | None = None,
         critic_lr_schedule: Schedule | None = None,
-        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_class: type[th.optim.Optimizer] = MuonAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         optimizer_kwargs = optimizer_arguments(optimizer_class, optimizer_kwargs)
@@ -92,7 +94,12 @@ class DreamPolicy(BasePolicy):
         self.world_model = make_world_model(
             self.world_model_choice, self.observation_spec, self.action_spec, mask_size, **self.world_model_kwargs
         )
-        self.actor_critic = ActorCritic(self.world_model.feature_layout, self.action_spec, **self.actor_critic_kwargs)
+        self.actor_critic = ActorCritic(
+            self.world_model.feature_layout,
+            self.action_spec,
+            self.world_model.critic_layout,
+            **self.actor_critic_kwargs,
+        )
         self.return_scale = ReturnScale()
         self.planner: Planner | None = None  # of predict(); a model's settings say which
         self.world_model_optimizer = make_optimizer(

@@ -23,7 +23,7 @@ class Sight(nn.Module):
       picture's first row: a picture each;
     - which rows lack no cell, one cell, ..: a loose value a row, each.
 
-    :param layout: of the vector; that of the vector and the result together is in the attribute ``layout``
+    :param layout: of the vector; that of what is computed of it is in the attribute ``computed``
     :param pictures: those grids of it that hold bits
     :param depth: how many runs, and numbers of lacking cells, to tell apart; 0 computes nothing
     """
@@ -34,15 +34,15 @@ class Sight(nn.Module):
             raise ValueError(f"sight is a number of runs, 0 or more, not {depth}")
         self.depth = depth
         self.pictures = pictures if depth else ()
-        self.layout = layout
+        self.computed = Layout(0)
         for g in self.pictures:
-            self.layout += Layout(depth * g.size, (Grid(0, 1, g.columns, depth * g.channels),))
-            self.layout += Layout(depth * g.channels)
+            self.computed += Layout(depth * g.size, (Grid(0, 1, g.columns, depth * g.channels),))
+            self.computed += Layout(depth * g.channels)
 
     def forward(self, x: th.Tensor) -> Parts:
         """
         :param x: (N, V)
-        :return: all that is computed: what the attribute ``layout`` says behind the vector itself
+        :return: what is computed, taken apart
         """
         return together(*(Parts(behind, lacking) for behind, lacking in self._parts(x)))
 

@@ -90,7 +90,9 @@ class WorldModel(nn.Module, ABC):
 
     memory_size: int
     feature_layout: Layout
-    """What :meth:`features` returns."""
+    """What the actor sees: the first of the values that :meth:`features` returns."""
+    critic_layout: Layout | None = None
+    """What the critic sees: all those values; None where that is the same."""
 
     def __init__(self, observation_spec: ObservationSpec, action_spec: ActionSpec, mask_size: int | None) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ class WorldModel(nn.Module, ABC):
     @abstractmethod
     def features(self, state: State) -> th.Tensor:
         """
-        :return: (N, F) what the actor and the critic see, laid out as ``feature_layout`` says
+        :return: (N, F) what the actor and the critic see, laid out as ``critic_layout`` says
         """
 
     @abstractmethod

@@ -44,10 +44,13 @@ class RecurrentWorldModel(WorldModel):
         happens at every k-th step; a recurrent network learns to count to k late, if ever
     :param sight: runs of filled cells in the columns of a binary grid, and cells that its rows lack, that the model
         tells apart, see :class:`Sight`
-    :param shared_sight: tell the actor and the critic of them, too: they learn faster, errors of a young model included
+    :param shared_sight: tell the actor and the critic of them, too: they learn faster, errors of a young model
+        included; ``"critic"`` tells the critic alone
     :param second_look: whether predicted binary grids are looked at and corrected, see :class:`SecondLook`
     :param practice: share of the outcomes that are learned from an imagined next observation in place of the real one
         (scheduled sampling, Bengio et al. 2015): in imagination there are no others
+    :param matrix_step: root mean square of the change of a matrix's entries in an update, in learning rates, by the
+        orthogonal steps of :class:`~sb3_dream.nn.muon.MuonAdam`; 0 for Adam's steps
     :param weight_decay: of the matrices, decoupled (Loshchilov & Hutter 2019), against learning often replayed rows by
         heart. It slows the first thousands of updates
     :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
@@ -58,7 +61,12 @@ class RecurrentWorldModel(WorldModel):
     :param reach: where actions are about cells, the number of columns on either side that are told of one at once
     """
 
-    formerly: ClassVar[dict[str, Any]] = {"scaled_changes": False, "heavy_tails": False}
+    formerly: ClassVar[dict[str, Any]] = {
+        "shared_sight": False,
+        "matrix_step": 0.0,
+        "scaled_changes": False,
+        "heavy_tails": False,
+    }
     speeds: th.Tensor
 
     def __init__(
@@ -74,9 +82,10 @@ class RecurrentWorldModel(WorldModel):
         reward_bins: int = 1,
         clock: bool = True,
         sight: int = 2,
-        shared_sight: bool = False,
+        shared_sight: bool | Literal["critic"] = "critic",
         second_look: bool = True,
         practice: float = 0.5,
+        matrix_step: float = 2.0,
         weight_decay: float = 0.0,
         temperature: float = 1.0,
         scaled_changes: bool = True,
@@ -92,7 +101,7 @@ class RecurrentWorldModel(WorldModel):
         columns = observed.columns
         pictures = tuple(g for g in observed.grids if observation_spec.holds_bits(g.start, g.size))
         self.sight = Sight(observed, pictures, sight)
-        seen = self.sight.layout
+        seen = observed + self.sight.computed
         self.action_layout, self.reach = action_spec.layout, reach
         action = _widened(self.action_layout, reach)
         grids = (Grid(0, 1, columns, depth=memory),) if observed.grids else ()
@@ -100,11 +109,16 @@ class RecurrentWorldModel(WorldModel):
         self.observed = observed
 
         self.hidden, self.columns, self.cell = memory, columns, cell
-        self.practice, self.weight_decay, self.temperature = practice, weight_decay, temperature
+        self.practice, self.temperature = practice, temperature
+        self.matrix_step, self.weight_decay = matrix_step, weight_decay
         self.clock, self.scaled_changes = clock, scaled_changes
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
+        if shared_sight not in (True, False, "critic"):
+            raise ValueError(f"shared_sight is true, false or 'critic', not {shared_sight!r}")
         self.shared_sight = shared_sight
-        self.feature_layout = (seen if shared_sight else observed) + remembered
+        self.feature_layout = (seen if shared_sight is True else observed) + remembered
+        if shared_sight == "critic":
+            self.critic_layout = self.feature_layout + self.sight.computed
 
         self.register_buffer("speeds", 2 * math.pi / th.tensor(_PERIODS), persistent=False)
         continuous = any(segment.kind == "continuous" for segment in observation_spec.segments)
@@ -126,12 +140,13 @@ class RecurrentWorldModel(WorldModel):
                 self.mask_head = nn.Linear(width * columns, mask_size)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        step = {"matrix_step": self.matrix_step}
         if not self.weight_decay:
-            return super().parameter_groups()
+            return [{"params": list(self.parameters()), **step}]
         matrices = [p for p in self.parameters() if p.ndim > 1]
         others = [p for p in self.parameters() if p.ndim < 2]
         decay = {"weight_decay": self.weight_decay, "decoupled_weight_decay": True}
-        return [{"params": matrices, **decay}, {"params": others}]
+        return [{"params": matrices, **decay, **step}, {"params": others}]
 
     def perceive(self, memory: th.Tensor, observation: Observation) -> State:
         return State(memory, observation[VECTOR])
@@ -153,8 +168,9 @@ class RecurrentWorldModel(WorldModel):
 
     def features(self, state: State) -> th.Tensor:
         hidden = state.memory[:, : self.hidden * self.columns]
-        sight = self.sight.vectors(state.percept) if self.shared_sight else ()
-        return th.cat((self._scale(state.percept), *sight, hidden, *self._hands(state.memory)), -1)
+        sight = self.sight.vectors(state.percept) if self.shared_sight else []
+        shared, critics = (sight, []) if self.shared_sight is True else ([], sight)
+        return th.cat((self._scale(state.percept), *shared, hidden, *self._hands(state.memory), *critics), -1)
 
     def outcome(self, previous: State, action: th.Tensor, state: State) -> Outcome:
         old, new = self._see(previous.percept), self._see(state.percept)

@@ -64,6 +64,14 @@ def test_state_is_complete() -> None:
     assert all(th.equal(a, b) for a, b in zip(copy.state, dreams.state, strict=True))
 
 
+def test_no_more_dreams_go_on_than_there_are_to_be() -> None:
+    dreams, fewer = Dreams(3, 50), Dreams(2, 50)
+    dreams.go_on(rollout(dreams.join([states(0, 3)]), [False, False, False]))
+    fewer.set_state(dreams.get_state(), th.device("cpu"))
+    assert fewer.missing == 0
+    assert fewer.join([states(9, 0)]).memory.flatten().tolist() == [100, 101]
+
+
 def test_episodes_that_outlast_the_replay_have_no_beginnings_to_dream_from() -> None:
     endless = Walk(cells=50, start=25, limit=1_000)
     model = tiny(endless, buffer_size=20, initial_fraction=1.0).learn(80)

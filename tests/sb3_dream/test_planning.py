@@ -139,7 +139,7 @@ def test_the_benchmark_plays_whole_games(tmp_path: Path) -> None:
     assert benchmark.row(found).count("|") == benchmark.HEADER.splitlines()[0].count("|")
 
 
-@pytest.mark.parametrize(("shared", "kind"), [(True, "sight"), (False, "columns")])
-def test_the_benchmark_tells_actors_apart(shared: bool, kind: str) -> None:
+@pytest.mark.parametrize(("shared", "kind"), [(True, "sight"), ("critic", "critic-sight"), (False, "columns")])
+def test_the_benchmark_tells_actors_apart(shared: bool | str, kind: str) -> None:
     networks = {"world_model_kwargs": {"width": 8, "shared_sight": shared}, "actor_critic_kwargs": {"width": 8}}
     assert benchmark.kind_of_actor(DREAM("TetrisDirect-v0", buffer_size=100, policy_kwargs=networks)) == kind

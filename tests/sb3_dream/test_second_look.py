@@ -21,7 +21,7 @@ PICTURE = slice(1, 1 + ROWS * COLUMNS)
 def _look() -> tuple[SecondLook, Sight]:
     th.manual_seed(0)
     sight = Sight(LAYOUT, LAYOUT.grids, 1)
-    return SecondLook(LAYOUT.grids, sight.layout, width=16, depth=1), sight
+    return SecondLook(LAYOUT.grids, LAYOUT + sight.computed, width=16, depth=1), sight
 
 
 def _logits(picture: th.Tensor) -> th.Tensor:
