@@ -61,7 +61,7 @@ class DREAMConfig:
     :param world_model_kwargs: the world model's own arguments
     :param actor_critic_kwargs: arguments of :class:`~sb3_dream.actor_critic.ActorCritic`
     :param observation_layout: see :mod:`sb3_dream.spaces`; None for what the environment says
-    :param optimizer_kwargs: arguments of :class:`~sb3_dream.nn.muon.MuonAdam`; None for its own defaults
+    :param optimizer_kwargs: arguments of :class:`~sb3_dream.nn.muon.MuonAdam`; None for the policy's own
     """
 
     n_actions: int | None = None

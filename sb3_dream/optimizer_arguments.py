@@ -8,6 +8,7 @@ from typing import Any
 import torch as th
 
 from sb3_dream.config_values import as_settings
+from sb3_dream.nn.muon import MuonAdam
 
 _DEFAULTS = {"eps": 1e-5, "fused": True}  # as in Stable-Baselines3's actor-critic algorithms, and faster
 
@@ -17,7 +18,8 @@ def optimizer_arguments(kind: Any, arguments: Any) -> dict[str, Any]:
     :param kind: the optimiser's class
     :param arguments: what the user gives, or None for the defaults
     :return: its arguments but the learning rate
-    :raises ValueError: if it is no optimiser that takes steps by itself, or these are no named arguments
+    :raises ValueError: if it is no optimiser that takes steps by itself, or these are no named arguments, or
+        would spoil the parameters
     """
     if not (isinstance(kind, type) and issubclass(kind, th.optim.Optimizer)):
         raise ValueError(f"optimizer_class must be a class of torch.optim, such as torch.optim.AdamW, not {kind!r}")
@@ -25,11 +27,14 @@ def optimizer_arguments(kind: Any, arguments: Any) -> dict[str, Any]:
         raise ValueError(f"optimizer_class: {kind.__name__} steps only where a loss can be computed again, as here not")
     if issubclass(kind, th.optim.SparseAdam):
         raise ValueError("optimizer_class: SparseAdam is for sparse gradients; take torch.optim.Adam")
-    if arguments is None and kind in (th.optim.Adam, th.optim.AdamW):
+    if arguments is None and kind in (MuonAdam, th.optim.Adam, th.optim.AdamW):
         return dict(_DEFAULTS)
     arguments = as_settings("optimizer_kwargs", arguments)
     if "lr" in arguments:
         raise ValueError("optimizer_kwargs: the learning rate is learning_rate of DREAM, not lr")
+    eps = arguments.get("eps")
+    if isinstance(eps, int | float) and eps == 0:
+        raise ValueError("optimizer_kwargs: eps must be above 0, or a gradient of 0 is divided by 0")
     return arguments
 
 

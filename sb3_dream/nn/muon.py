@@ -24,9 +24,7 @@ class MuonAdam(th.optim.Adam):
     :param lr: learning rate
     :param momentum: of the average of a matrix's gradients
     :param iterations: of the orthogonalisation
-    :param eps: Adam's
-    :param fused: Adam's
-    :param adam: further arguments of Adam; ``weight_decay`` is decoupled for matrices
+    :param adam: arguments of Adam; ``weight_decay`` is decoupled for matrices
     :raises ValueError: if one makes no sense
     """
 
@@ -37,8 +35,6 @@ class MuonAdam(th.optim.Adam):
         *,
         momentum: float = 0.95,
         iterations: int = 5,
-        eps: float = 1e-5,
-        fused: bool = True,
         **adam: Any,
     ) -> None:
         if not (0 <= momentum < 1 and iterations > 0):
@@ -47,7 +43,7 @@ class MuonAdam(th.optim.Adam):
                 f"{momentum} and {iterations}"
             )
         self.momentum, self.iterations = momentum, iterations
-        super().__init__(params, lr, eps=eps, fused=fused, **adam)
+        super().__init__(params, lr, **adam)
 
     @th.no_grad()
     def step(self, closure: Any = None) -> Any:

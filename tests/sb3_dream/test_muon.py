@@ -1,6 +1,7 @@
 """Steps with orthogonal matrices."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch as th
@@ -120,3 +121,15 @@ def test_only_a_world_model_that_asks_for_it_takes_orthogonal_steps(matrix_step:
 def test_the_world_model_refuses_negative_steps() -> None:
     with pytest.raises(ValueError, match="matrix_step must be a finite number of at least 0, not -1"):
         tiny(Walk(), policy_kwargs={"world_model_kwargs": {"matrix_step": -1}})
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, (1e-5, True, None)), ({"foreach": True}, (1e-8, None, True))])
+def test_arguments_that_are_given_take_the_place_of_all_defaults(given: Any, found: tuple[Any, ...]) -> None:
+    optimizer = tiny(Walk(), policy_kwargs={"optimizer_kwargs": given}).policy.world_model_optimizer
+    assert isinstance(optimizer, MuonAdam)
+    assert tuple(optimizer.param_groups[0][name] for name in ("eps", "fused", "foreach")) == found
+
+
+def test_refuses_to_divide_by_nothing() -> None:
+    with pytest.raises(ValueError, match="eps must be above 0, or a gradient of 0 is divided by 0"):
+        tiny(Walk(), policy_kwargs={"optimizer_kwargs": {"eps": 0}})
