@@ -39,7 +39,7 @@ class Task:
     options: str = ""
 
 
-FEW_GAMES = "--points 10 --episodes 3 --final-episodes 20"  # of 500 slow steps each
+FEW_GAMES = "--points 10 --episodes 3"  # of 500 slow steps each
 
 TASKS = {
     "tetris": Task("TetrisDirect-v0", "dream,ppo,dqn,qrdqn,ppo_lstm,ppo_mask,random", 100_000),
@@ -49,8 +49,8 @@ TASKS = {
     "acrobot": Task("Acrobot-v1", "dream,ppo,dqn,random", 50_000),
     "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 100_000),
     "pendulum": Task("Pendulum-v1", "dream,ppo,sac,random", 20_000),
-    "cartpole_swingup": Task("DMC-cartpole_swingup-v0", "dream,sac,random", 25_000, "dmc", FEW_GAMES),
-    "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 25_000, "dmc", FEW_GAMES),
+    "cartpole_swingup": Task("DMC-cartpole_swingup-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
+    "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
     "walker_walk": Task("DMC-walker_walk-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
     "recall": Task("Recall-v0", "dream,ppo,ppo_lstm,random", 10_000, "memory"),
     "breakout": Task("MinAtarBreakout-v0", "dream,ppo,dqn,random", 20_000, "pictures"),

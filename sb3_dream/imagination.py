@@ -49,7 +49,6 @@ def imagine(
     :param horizon: number of steps H
     :param first_mask: (N, K) bool of the actions allowed in ``start``; the world model's own belief when None
     """
-    spec = world_model.action_spec
     state, features = start, world_model.features(start)
     seen = _Stack(features, horizon + 1)
     actions, log_probs, masks, outcomes = [], [], [], []
@@ -58,10 +57,7 @@ def imagine(
         policy = actor_critic.actions(features, mask)
         action = policy.sample()
         log_probs.append(policy.log_prob(action))
-        # the environment clips what leaves the box; the gradient passes as if it had not
-        played = action + (action.clamp(-1, 1) - action).detach() if spec.continuous else action
-        encoded = spec.encode(played)
-        state, outcome = world_model.advance(state, encoded)
+        state, outcome = world_model.advance(state, world_model.action_spec.encode(action))
         outcomes.append(outcome)
         features = world_model.features(state)
         seen.append(features)

@@ -40,8 +40,7 @@ class Planner:
         """
         :param state: N states in which to act
         :param mask: (N, K) bool of the actions allowed there, or None
-        :return: (N, n) the first actions of the sequences with the largest discounted return; samples of the policy, so
-            that continuous ones may leave [-1, 1]
+        :return: (N, n) the first actions of the sequences with the largest discounted return
         """
         n = len(state.memory)
         start = State(*(part.repeat_interleave(self.samples, 0) for part in state))  # (N K, ...)

@@ -247,7 +247,7 @@ class DreamPolicy(BasePolicy):
         :param mask: (N, K) bool of allowed actions; the world model's own belief when None
         :param deterministic: the most probable action instead of a sampled one
         :param planner: what chooses the actions instead of the policy alone
-        :return: (N, n) actions (indices, or values clipped to [-1, 1]), and the state in which they were chosen
+        :return: (N, n) actions (indices, or values in [-1, 1]), and the state in which they were chosen
         """
         state = self.world_model.perceive(memory, self.encode(observation))
         mask = self.world_model.action_mask(state) if mask is None else mask
@@ -256,7 +256,7 @@ class DreamPolicy(BasePolicy):
             action = policy.mode() if deterministic else policy.sample()
         else:
             action = planner.choose(self.world_model, self.actor_critic, state, mask)
-        return (action.clamp(-1, 1) if self.action_spec.continuous else action), state
+        return action, state
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self._predict(observation, deterministic)

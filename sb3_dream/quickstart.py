@@ -84,12 +84,11 @@ def _train(run: Run, stop: StopSignal) -> None:
 
 
 def _measure(run: Run, games: int) -> dict[str, Any]:
-    """Play the same games with the agent, in all ways, and with a random player."""
+    """Play the same games with the agent and with a random player; without planning, which would take minutes."""
     print(f"Playing {games} games each: DREAM, and a random player", flush=True)
-    planning, model = run.load(), run.load(plan_samples=0)
+    model = run.load(plan_samples=0)
     env = evaluation_env(run, min(games, 10), GAMES_SEED)
     players = {
-        "DREAM, planning": (planning, True),
         "DREAM, most likely action": (model, True),
         "DREAM, sampled actions": (model, False),
         "random player": (RandomPlayer(env.action_space, run.seed), True),
@@ -161,7 +160,8 @@ def _tell(run: Run, result: dict[str, Any]) -> None:
     folder, env = run.folder.parent.parent, run.env_id
     other = next(each for each in FRAMES_A_SECOND if each != env)
     print(
-        f"\nFigure  {_figure_file(run)}\nFilm    {_film_file(run)}\nModel   {run.model_file}\n\nTo go on:\n"
+        f"\nFigure  {_figure_file(run)}\nFilm    {_film_file(run)} (with planning)\n"
+        f"Model   {run.model_file}\n\nTo go on:\n"
         f"  {command} {watch} --algo {ALGO} --env {env} -f {folder}\n"
         f"  {command} play --agent {run.model_file}{film}\n"
         f"  {command} quickstart --env {env} --steps {2 * run.steps} --seed {run.seed} --output {folder}"

@@ -6,8 +6,11 @@ import math
 from typing import Protocol
 
 import torch as th
+import torch.nn.functional as F
 
 from sb3_dream.nn.distributions import categorical_entropy, log_unimix, sample_categorical
+
+_INSIDE = 1 - 1e-6  # what single precision still tells from 1
 
 
 class ActionDistribution(Protocol):
@@ -58,29 +61,42 @@ class CategoricalActions:
 
 
 class GaussianActions:
-    """Independent Gaussians with a mean in (-1, 1) and a bounded deviation (DreamerV3's bounded normal).
+    """Independent Gaussians, squashed into (-1, 1) by a hyperbolic tangent (Haarnoja et al. 2018, *Soft Actor-Critic*,
+    appendix C). Entropy is that of the squashed actions, so that it also keeps them away from the bounds, where
+    another action is hardly ever tried again.
 
-    Samples may leave [-1, 1]; whoever acts clips them.
-
-    :param parameters: (N, 2 n) raw means and deviations
-    :param min_std: smallest standard deviation
-    :param max_std: largest standard deviation
+    :param parameters: (N, 2 n) raw means and deviations; means before squashing stay within ``limit`` (Hafner et al.
+        2020, *Dream to Control*, appendix A)
+    :param min_std: smallest standard deviation before squashing
+    :param max_std: largest standard deviation before squashing
+    :param limit: largest mean before squashing
     """
 
-    def __init__(self, parameters: th.Tensor, min_std: float = 0.1, max_std: float = 1.0) -> None:
+    def __init__(self, parameters: th.Tensor, min_std: float = 0.05, max_std: float = 1.0, limit: float = 5.0) -> None:
         mean, std = parameters.chunk(2, -1)
-        self.mean = th.tanh(mean)
-        self.std = min_std + (max_std - min_std) * th.sigmoid(std + 2.0)
+        self.mean = limit * th.tanh(mean / limit)
+        self.std = min_std + (max_std - min_std) * th.sigmoid(std + 1.0)
 
-    def sample(self) -> th.Tensor:
+    def _draw(self) -> th.Tensor:
+        """(N, n) before squashing."""
         return self.mean + self.std * th.randn_like(self.mean)
 
+    def sample(self) -> th.Tensor:
+        return th.tanh(self._draw())
+
     def mode(self) -> th.Tensor:
-        return self.mean
+        """(N, n) the squashed means."""
+        return th.tanh(self.mean)
 
     def log_prob(self, action: th.Tensor) -> th.Tensor:
-        error = (action - self.mean) / self.std
-        return (-0.5 * error**2 - th.log(self.std) - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return self._log_density(th.atanh(action.clamp(-_INSIDE, _INSIDE)))
+
+    def _log_density(self, drawn: th.Tensor) -> th.Tensor:
+        """(N,) of the actions that (N, n) ``drawn`` become."""
+        error = (drawn - self.mean) / self.std
+        slope = 2 * (math.log(2) - drawn - F.softplus(-2 * drawn))  # log(1 - tanh(x)^2), exact for large x, too
+        return (-0.5 * error**2 - th.log(self.std) - 0.5 * math.log(2 * math.pi) - slope).sum(-1)
 
     def entropy(self) -> th.Tensor:
-        return (0.5 + 0.5 * math.log(2 * math.pi) + th.log(self.std)).sum(-1)
+        """(N,) in nats, estimated from one draw each: it has no closed form."""
+        return -self._log_density(self._draw())

@@ -31,7 +31,7 @@ def test_it_is_found_when_finished_and_made_longer_when_asked(capsys: pytest.Cap
     assert start(60) == 0
     printed = capsys.readouterr().out
     assert "Training DREAM on TetrisDirect-v0 for 60 steps" in printed
-    for player in ("DREAM, planning", "DREAM, most likely action", "DREAM, sampled actions", "random player"):
+    for player in ("DREAM, most likely action", "DREAM, sampled actions", "random player"):
         assert player in printed
     for name in ("TetrisDirect-v0.zip", "progress.png", "agent.gif"):
         assert str(RUN / name) in printed
