@@ -25,9 +25,12 @@ every measured game, the versions and the machine. `python benchmarks/learning.p
 what is missing, with the values of `zoo_configs`, on one thread of a 2-core machine that often had other work.
 
 Each figure is a mean over 100 games after training, played with the most likely actions (with planning, where the
-settings have it; DREAM's runs on CartPole are older than planning, and all of those below older than Student's t for
-continuous values; MaskablePPO's on single keys of a learning rate of 3e-4). The curves have 10 games a point; where
-there are several seeds, they are interquartile means with 95% bootstrap intervals.
+settings have it). DREAM's runs on CartPole are older than planning; those on Acrobot, Pendulum and Recall older than
+Student's t for continuous values and squashed actions; MaskablePPO's on single keys than its learning rate. The curves
+have 10 games a point, 3 in the Control Suite; where there are several seeds, they are interquartile means with 95%
+bootstrap intervals. Actions of the Control Suite are played twice, so that 50,000 steps here are 100,000 of the suite;
+after 500,000 of those DreamerV3 has 851 on cartpole_swingup, 944 on reacher_easy and 941 on walker_walk (Hafner et al.
+2023).
 """
 
 PLANNING = """## Planning on Tetris
@@ -36,7 +39,8 @@ PLANNING = """## Planning on Tetris
 sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
 learned on alone, by `benchmarks/policy_alone.py`; seed 2's with direct actions and columns learned more often from
 30,864 steps on, as DREAM does now. The actor treats all columns of the board alike and is told what is seen in them
-("sight"), or is not told ("columns"), or is a plain perceptron, as in earlier versions.
+("sight"), or its critic alone is ("critic-sight"), or neither ("columns"); or it is a plain perceptron, as in earlier
+versions.
 """
 
 
