@@ -51,7 +51,7 @@ class DREAM(ResumableAlgorithm):
     :param actor_learning_rate: of the actor; ``learning_rate`` when None
     :param critic_learning_rate: of the critic; ``learning_rate`` when None
     :param buffer_size: rows of replay over all environments
-    :param learning_starts: environment steps of random play before the first update
+    :param learning_starts: environment steps before the first update, of random play where nothing was learned yet
     :param batch_size: sequences a world-model update
     :param sequence_length: rows of a sequence
     :param reward_fraction: share of the sequences drawn around a reward, rare sizes of reward more often than they
@@ -343,7 +343,7 @@ class DREAM(ResumableAlgorithm):
 
     def _explores(self, n_envs: int, learning_starts: int) -> th.Tensor:
         """(n_envs,) bool, which environments play a random action now."""
-        if self.num_timesteps < learning_starts:
+        if self.num_timesteps < learning_starts and not self._n_updates:
             return th.ones(n_envs, dtype=th.bool)
         progress = min(1.0, (self.num_timesteps - learning_starts) / self.epsilon_decay)
         self.exploration_rate = self.epsilon_start + progress * (self.epsilon_end - self.epsilon_start)

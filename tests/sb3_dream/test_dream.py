@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -305,6 +306,17 @@ def test_learning_starts_with_random_actions_and_unimix_stays() -> None:
     assert 0.25 < np.mean(np.array(env.played) == 0) < 0.75
     model.learn(60, reset_num_timesteps=False)
     assert np.mean(np.array(env.played[60:]) == 0) < 0.1  # unimix leaves half a percent
+
+
+def test_who_has_learned_plays_until_learning_starts(tmp_path: Path) -> None:
+    model = tiny(Walk(), learning_starts=8).learn(16)
+    assert (learned := model._n_updates) > 0
+    prefer(model, 1)
+    model.save(tmp_path / "model")
+    again = DREAM.load(tmp_path / "model", env=(env := Recorder()), learning_starts=60)
+    again.learn(60)
+    assert again._n_updates == learned
+    assert np.mean(np.array(env.played) == 0) < 0.1
 
 
 def test_masks_are_respected_while_collecting() -> None:
