@@ -93,6 +93,7 @@ class DREAMConfig:
     imagination_horizon: int = _DREAM["imagination_horizon"]
     imagination_starts: int = _DREAM["imagination_starts"]
     dream_length: int = _DREAM["dream_length"]
+    dream_length_end: int | None = _DREAM["dream_length_end"]
     initial_fraction: float = _DREAM["initial_fraction"]
     plan_samples: int = _DREAM["plan_samples"]
     plan_horizon: int = _DREAM["plan_horizon"]

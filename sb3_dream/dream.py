@@ -73,6 +73,8 @@ class DREAM(ResumableAlgorithm):
     :param imagination_starts: rollouts an update of the actor and the critic
     :param dream_length: steps for which a dream goes on from one update to the next before another takes its place; at
         most ``imagination_horizon`` for rollouts that all begin anew, as Dreamer's do
+    :param dream_length_end: what that falls to as the discount factor rises, where it is less; None for what it was.
+        Long dreams teach a policy to get up, short ones not to believe in the model's errors
     :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
     :param plan_samples: sequences of actions that :meth:`predict` tries in the world model before each action, to play
         the first action of the best, see :mod:`sb3_dream.planning`; 0 for what the policy says
@@ -81,7 +83,7 @@ class DREAM(ResumableAlgorithm):
     :param gamma_start: discount factor at first, where that is less: what is far away is learned last (François-Lavet
         et al. 2015, *How to Discount Deep Reinforcement Learning*), when the world model is accurate enough for it
     :param gamma_rise: environment steps between which the discount factor rises from the one to the other, and
-        ``policy_delay`` falls to ``policy_delay_end``
+        ``policy_delay`` and ``dream_length`` fall to ``policy_delay_end`` and ``dream_length_end``
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
     :param n_epochs: passes of the actor and the critic over each set of rollouts; a dynamics gradient serves only once
@@ -141,6 +143,7 @@ class DREAM(ResumableAlgorithm):
         imagination_horizon: int = 15,
         imagination_starts: int = 512,
         dream_length: int = 200,
+        dream_length_end: int | None = None,
         initial_fraction: float = 0.5,
         plan_samples: int = 0,
         plan_horizon: int = 12,
@@ -204,7 +207,8 @@ class DREAM(ResumableAlgorithm):
         self.reward_batch_size = reward_batch_size
         self.model_warmup, self.policy_delay, self.policy_delay_end = model_warmup, policy_delay, policy_delay_end
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
-        self.dream_length, self.initial_fraction = dream_length, initial_fraction
+        self.dream_length, self.dream_length_end = dream_length, dream_length_end
+        self.initial_fraction = initial_fraction
         self.plan_samples, self.plan_horizon = plan_samples, plan_horizon
         self.gamma_start, self.gamma_rise = gamma_start, gamma_rise
         self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
@@ -252,7 +256,7 @@ class DREAM(ResumableAlgorithm):
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         self._convert_train_freq()
-        self._dreams = Dreams(self.imagination_starts, self.dream_length)
+        self._dreams = Dreams(self.imagination_starts)
 
     def _make_replay_buffer(self, buffer_size: int | None = None, n_envs: int | None = None) -> SequenceReplayBuffer:
         assert self.replay_buffer_class is not None
@@ -438,7 +442,7 @@ class DREAM(ResumableAlgorithm):
         through_model = self.actor_gradient == "dynamics"
         with frozen(policy.world_model), th.set_grad_enabled(through_model):
             rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
-            self._dreams.go_on(rollout)
+            self._dreams.go_on(rollout, self._length_of_dreams())
             evaluated = evaluate(rollout, actor_critic, self._discount(), self.gae_lambda)
         imagined_return = evaluated.returns.detach().mean()
         require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())
@@ -457,6 +461,10 @@ class DREAM(ResumableAlgorithm):
 
     def _delay(self) -> int:
         return round(self._as_gamma_rises(self.policy_delay, min(self.policy_delay, self.policy_delay_end)))
+
+    def _length_of_dreams(self) -> float:
+        last = self.dream_length if self.dream_length_end is None else min(self.dream_length, self.dream_length_end)
+        return self._as_gamma_rises(self.dream_length, last)
 
     def _as_gamma_rises(self, first: float, last: float) -> float:
         return float(np.interp(self.num_timesteps, self.gamma_rise, (first, last)))

@@ -19,11 +19,10 @@ from sb3_dream.world_models.base import State
 class Dreams:
     """
     :param number: of dreams, of which each update takes one rollout further
-    :param length: steps after which a dream is given up, in whole rollouts; none goes on if a rollout is as long
     """
 
-    def __init__(self, number: int, length: int) -> None:
-        self.number, self.length = number, length
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.state: State | None = None  # of the K dreams that go on
         self.age = th.zeros(0)  # (K,) their steps so far
 
@@ -43,14 +42,15 @@ class Dreams:
         self.state, self.age = joined, th.cat((self.age, self.age.new_zeros(born)))
         return joined
 
-    def go_on(self, rollout: Rollout) -> None:
+    def go_on(self, rollout: Rollout, length: float) -> None:
         """
         :param rollout: of all dreams, from the states that :meth:`join` returned; those that end in it are forgotten
+        :param length: steps after which a dream is given up, in whole rollouts; none goes on if a rollout is as long
         """
         horizon = rollout.continues.shape[0]
         age = self.age + horizon
         alive = (th.rand_like(rollout.continues) < rollout.continues).all(0).to(age.device)
-        kept = (alive & (age + horizon <= self.length)).nonzero().squeeze(-1)
+        kept = (alive & (age + horizon <= length)).nonzero().squeeze(-1)
         self.age = age[kept]
         self.state = State(*(part.detach()[kept.to(part.device)] for part in rollout.last))
 

@@ -27,36 +27,51 @@ def rollout(start: State, ends: list[bool]) -> Rollout:
 
 
 def test_dreams_that_go_on_come_first_and_the_others_are_replaced() -> None:
-    dreams = Dreams(3, 20)
+    dreams = Dreams(3)
     assert dreams.missing == 3
     start = dreams.join([states(0, 1), states(1, 2)])
     assert start.memory.flatten().tolist() == [0, 1, 2]
-    dreams.go_on(rollout(start, [False, True, False]))
+    dreams.go_on(rollout(start, [False, True, False]), 20)
     assert dreams.missing == 1
     assert dreams.join([states(7, 1)]).memory.flatten().tolist() == [100, 102, 7]
 
 
 def test_dreams_are_given_up_before_they_grow_too_long() -> None:
-    dreams = Dreams(2, 2 * HORIZON + 1)
-    dreams.go_on(rollout(dreams.join([states(0, 2)]), [False, False]))
+    dreams, length = Dreams(2), 2 * HORIZON + 1
+    dreams.go_on(rollout(dreams.join([states(0, 2)]), [False, False]), length)
     assert dreams.missing == 0
-    dreams.go_on(rollout(dreams.join([states(9, 0)]), [False, False]))
+    dreams.go_on(rollout(dreams.join([states(9, 0)]), [False, False]), length)
     assert dreams.missing == 2  # a third rollout would make 15 steps, and 11 are allowed
 
 
 @pytest.mark.parametrize("length", [1, HORIZON])
 def test_rollouts_begin_anew_where_a_dream_is_no_longer_than_one(length: int) -> None:
-    dreams = Dreams(2, length)
-    dreams.go_on(rollout(dreams.join([states(0, 2)]), [False, False]))
+    dreams = Dreams(2)
+    dreams.go_on(rollout(dreams.join([states(0, 2)]), [False, False]), length)
     assert dreams.missing == 2
     assert dreams.join([states(5, 2)]).memory.flatten().tolist() == [5, 6]
 
 
+@pytest.mark.parametrize(("end", "lengths"), [(2, [6, 4, 2]), (9, [6, 6, 6]), (None, [6, 6, 6])])
+def test_length_falls_as_the_discount_rises(
+    end: int | None, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(Walk(), dream_length=6, dream_length_end=end, gamma_rise=(50, 150), train_ratio=None)
+    used: list[float] = []
+    go_on = Dreams.go_on
+    monkeypatch.setattr(Dreams, "go_on", lambda *args: (used.append(args[2]), go_on(*args)))
+    for steps, length in zip((50, 100, 150), lengths, strict=True):
+        model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
+        used.clear()
+        model.train(8, model.batch_size)
+        assert set(used) == {length}
+
+
 def test_state_is_complete() -> None:
-    dreams, copy = Dreams(3, 50), Dreams(3, 50)
+    dreams, copy = Dreams(3), Dreams(3)
     copy.set_state(dreams.get_state(), th.device("cpu"))
     assert copy.missing == 3 and copy.state is None
-    dreams.go_on(rollout(dreams.join([states(0, 3)]), [False, True, False]))
+    dreams.go_on(rollout(dreams.join([states(0, 3)]), [False, True, False]), 50)
     copy.set_state(dreams.get_state(), th.device("cpu"))
     assert copy.missing == 1
     assert np.array_equal(copy.age, dreams.age)
@@ -65,8 +80,8 @@ def test_state_is_complete() -> None:
 
 
 def test_no_more_dreams_go_on_than_there_are_to_be() -> None:
-    dreams, fewer = Dreams(3, 50), Dreams(2, 50)
-    dreams.go_on(rollout(dreams.join([states(0, 3)]), [False, False, False]))
+    dreams, fewer = Dreams(3), Dreams(2)
+    dreams.go_on(rollout(dreams.join([states(0, 3)]), [False, False, False]), 50)
     fewer.set_state(dreams.get_state(), th.device("cpu"))
     assert fewer.missing == 0
     assert fewer.join([states(9, 0)]).memory.flatten().tolist() == [100, 101]

@@ -124,6 +124,7 @@ TINY = {
     "learning_starts": st.integers(0, 30),
     "imagination_horizon": st.integers(1, 5),
     "dream_length": st.integers(1, 12),
+    "dream_length_end": st.none() | st.integers(1, 12),
     "initial_fraction": st.floats(0, 1),
     "reward_fraction": st.floats(0, 1),
     "terminal_fraction": st.floats(0, 1),
