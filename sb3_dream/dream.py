@@ -73,8 +73,8 @@ class DREAM(ResumableAlgorithm):
     :param imagination_starts: rollouts an update of the actor and the critic
     :param dream_length: steps for which a dream goes on from one update to the next before another takes its place; at
         most ``imagination_horizon`` for rollouts that all begin anew, as Dreamer's do
-    :param dream_length_end: what that falls to as the discount factor rises, where it is less; None for what it was.
-        Long dreams teach a policy to get up, short ones not to believe in the model's errors
+    :param dream_length_end: what that falls to, where it is less, as the discount factor rises; None if it does not.
+        Long dreams show a policy where it gets itself to, short ones leave it less of the model's error to live off
     :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
     :param plan_samples: sequences of actions that :meth:`predict` tries in the world model before each action, to play
         the first action of the best, see :mod:`sb3_dream.planning`; 0 for what the policy says
