@@ -288,11 +288,11 @@ def test_discount_factor_rises(start: float, gammas: list[float], monkeypatch: p
 
 @pytest.mark.parametrize(("end", "delays"), [(2, [6, 4, 2]), (9, [6, 6, 6])])
 def test_policy_delay_falls(end: int, delays: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny(Walk(), policy_delay=6, policy_delay_end=end, gamma_rise=(50, 150), train_ratio=None)
+    model = tiny(Walk(), policy_delay=6, policy_delay_end=end, gamma_rise=(50, 150)).learn(20)
     at: list[int] = []
     monkeypatch.setattr(model, "_train_actor_critic", lambda start: at.append(model._n_updates))
     for steps, delay in zip((50, 100, 150), delays, strict=True):
-        model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
+        model.num_timesteps = steps
         at.clear()
         model.train(24, model.batch_size)
         assert set(np.diff(at)) == {delay}

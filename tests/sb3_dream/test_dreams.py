@@ -56,12 +56,12 @@ def test_rollouts_begin_anew_where_a_dream_is_no_longer_than_one(length: int) ->
 def test_length_falls_as_the_discount_rises(
     end: int | None, lengths: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny(Walk(), dream_length=6, dream_length_end=end, gamma_rise=(50, 150), train_ratio=None)
+    model = tiny(Walk(), dream_length=6, dream_length_end=end, gamma_rise=(50, 150)).learn(20)
     used: list[float] = []
     go_on = Dreams.go_on
     monkeypatch.setattr(Dreams, "go_on", lambda *args: (used.append(args[2]), go_on(*args)))
     for steps, length in zip((50, 100, 150), lengths, strict=True):
-        model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
+        model.num_timesteps = steps
         used.clear()
         model.train(8, model.batch_size)
         assert set(used) == {length}
