@@ -38,10 +38,9 @@ PLANNING = """## Planning on Tetris
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
 sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
 learned on alone, by `benchmarks/policy_alone.py`, and after 176,000 the one of 116,000, learning on
-(`examples/pretrained`); seed 2's with direct actions and columns learned more often from
-30,864 steps on, as DREAM does now. The actor treats all columns of the board alike and is told what is seen in them
-("sight"), or its critic alone is ("critic-sight"), or neither ("columns"); or it is a plain perceptron, as in earlier
-versions.
+(`examples/pretrained`); seed 2's with direct actions and columns learned more often from 30,864 steps on, as DREAM does
+now. The actor treats all columns of the board alike and is told what is seen in them ("sight"), or its critic alone is
+("critic-sight"), or neither ("columns"); or it is a plain perceptron, as in earlier versions.
 """
 
 

@@ -463,8 +463,8 @@ class DREAM(ResumableAlgorithm):
         return round(self._as_gamma_rises(self.policy_delay, min(self.policy_delay, self.policy_delay_end)))
 
     def _length_of_dreams(self) -> float:
-        last = self.dream_length if self.dream_length_end is None else min(self.dream_length, self.dream_length_end)
-        return self._as_gamma_rises(self.dream_length, last)
+        end = self.dream_length_end or self.dream_length
+        return self._as_gamma_rises(self.dream_length, min(self.dream_length, end))
 
     def _as_gamma_rises(self, first: float, last: float) -> float:
         return float(np.interp(self.num_timesteps, self.gamma_rise, (first, last)))

@@ -485,6 +485,7 @@ def test_the_step_in_which_a_callback_stops_is_stored() -> None:
         ({"gamma_start": -0.1}, "gamma_start must be between 0 and 1, not -0.1"),
         ({"gamma_rise": 100}, "gamma_rise must be two whole numbers of steps, the second one larger, .*, not 100"),
         ({"gamma_rise": (9, 9)}, "gamma_rise must be two whole numbers of steps, the second one larger"),
+        ({"dream_length_end": 0}, "dream_length_end must be a whole number, at least 1, or None, not 0"),
         ({"train_ratio": 0.0}, "train_ratio must be above 0"),
         ({"ent_coef": -1.0}, "ent_coef must be at least 0"),
         ({"actor_gradient": "reinforce"}, "'score', 'dynamics', not 'reinforce'"),

@@ -58,8 +58,7 @@ def test_length_falls_as_the_discount_rises(
 ) -> None:
     model = tiny(Walk(), dream_length=6, dream_length_end=end, gamma_rise=(50, 150)).learn(20)
     used: list[float] = []
-    go_on = Dreams.go_on
-    monkeypatch.setattr(Dreams, "go_on", lambda *args: (used.append(args[2]), go_on(*args)))
+    monkeypatch.setattr(model._dreams, "go_on", lambda rollout, length: used.append(length))
     for steps, length in zip((50, 100, 150), lengths, strict=True):
         model.num_timesteps = steps
         used.clear()
