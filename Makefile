@@ -18,8 +18,8 @@ help:  ## list the targets
 train: setup  ## train DREAM on Tetris for about ten minutes, then show what it learned (run again: resumes)
 	$(BIN)/python -m sb3_dream quickstart --env $(GAME)
 
-test: setup  ## run the tests
-	$(BIN)/python -m pytest -q
+test: setup  ## run the tests, in two processes
+	$(BIN)/python -m pytest -q -n 2
 
 lint: setup  ## check the style
 	$(BIN)/ruff check .
