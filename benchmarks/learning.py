@@ -50,8 +50,8 @@ TASKS = {
     "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 100_000),
     "pendulum": Task("Pendulum-v1", "dream,ppo,sac,random", 20_000),
     "cartpole_swingup": Task("DMC-cartpole_swingup-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
-    "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
-    "walker_walk": Task("DMC-walker_walk-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
+    "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 60_000, "dmc", FEW_GAMES),
+    "walker_walk": Task("DMC-walker_walk-v0", "dream,sac,random", 80_000, "dmc", FEW_GAMES),
     "recall": Task("Recall-v0", "dream,ppo,ppo_lstm,random", 10_000, "memory"),
     "breakout": Task("MinAtarBreakout-v0", "dream,ppo,dqn,random", 20_000, "pictures"),
 }

@@ -23,7 +23,9 @@ from sb3_dream.network_arguments import check_network_arguments
 from sb3_dream.world_models import WORLD_MODELS, WorldModel
 
 Rate = float | str
-"""A learning rate: a number, or ``"lin_3e-4"`` for one that falls linearly to 0 over the training, as in RL Zoo."""
+"""A number, or ``"lin_3e-4"`` for one that falls linearly to 0 over the training, as in RL Zoo."""
+
+_SCHEDULES = ("learning_rate", "actor_learning_rate", "critic_learning_rate", "novelty_coef")
 
 ACTION_MODES = {"direct": 8, "placement": 800}
 """Numbers of actions of a game's two interfaces: one key at a time, or one placement of a piece."""
@@ -102,6 +104,7 @@ class DREAMConfig:
     gamma_rise: tuple[int, int] = _DREAM["gamma_rise"]
     gae_lambda: float = _DREAM["gae_lambda"]
     ent_coef: float = _DREAM["ent_coef"]
+    novelty_coef: Rate = _DREAM["novelty_coef"]
     n_epochs: int = _DREAM["n_epochs"]
     n_minibatches: int = _DREAM["n_minibatches"]
     clip_range: float = _DREAM["clip_range"]
@@ -127,7 +130,7 @@ class DREAMConfig:
         if name not in hints:
             raise ValueError(unknown_names([name], hints, "DREAMConfig"))
         value = checked(name, value, hints[name])
-        if name.endswith("learning_rate"):
+        if name in _SCHEDULES:
             _schedule(value)
         super().__setattr__(name, value)
 
@@ -316,7 +319,7 @@ class DREAMConfig:
         """
         self.check()
         arguments = {item.name: getattr(self, item.name) for item in fields(self) if item.name in _DREAM}
-        arguments |= {name: _schedule(rate) for name, rate in arguments.items() if name.endswith("learning_rate")}
+        arguments |= {name: _schedule(arguments[name]) for name in _SCHEDULES}
         given = {name: getattr(self, name) for name in _POLICY_ARGUMENTS}
         # an argument that is None would keep DREAM from asking the environment or the policy
         policy_kwargs = {name: value for name, value in given.items() if value is not None}
@@ -345,12 +348,12 @@ def _hints() -> dict[str, Any]:
 
 def _schedule(rate: Rate | None) -> float | LinearSchedule | None:
     """
-    :return: what DREAM takes as a learning rate
+    :return: what DREAM takes
     """
     if not isinstance(rate, str):
         return rate
     kind, _, start = rate.partition("_")
     is_number, start_rate = as_number(start, float)
     if kind != "lin" or not is_number:
-        raise ValueError(f"a learning rate is a number or, to fall linearly to 0, like 'lin_3e-4', not {rate!r}")
+        raise ValueError(f"expected a number or, to fall linearly to 0, like 'lin_3e-4', not {rate!r}")
     return LinearSchedule(start_rate, 0.0, 1.0)

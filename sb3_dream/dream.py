@@ -23,7 +23,7 @@ from sb3_dream.diagnostics_callback import with_model_error
 from sb3_dream.distributed import agree_on_observations
 from sb3_dream.dreams import Dreams
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
-from sb3_dream.imagination import imagine
+from sb3_dream.imagination import Rollout, imagine
 from sb3_dream.nn.collectives import average_buffers, least, world_size
 from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
 from sb3_dream.planning import Planner
@@ -86,6 +86,8 @@ class DREAM(ResumableAlgorithm):
         ``policy_delay`` and ``dream_length`` fall to ``policy_delay_end`` and ``dream_length_end``
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
+    :param novelty_coef: weight of a reward, while learning, for imagining what is new, see :mod:`sb3_dream.novelty`;
+        for environments whose rewards are hardly ever met by chance. A number or a schedule over the remaining progress
     :param n_epochs: passes of the actor and the critic over each set of rollouts; a dynamics gradient serves only once
     :param n_minibatches: parts of each pass
     :param clip_range: clipping of the probability ratio, which matters from the second gradient step on; a number or a
@@ -152,6 +154,7 @@ class DREAM(ResumableAlgorithm):
         gamma_rise: tuple[int, int] = (5_000, 30_000),
         gae_lambda: float = 0.95,
         ent_coef: float = 0.02,
+        novelty_coef: float | Schedule = 0.0,
         n_epochs: int = 2,
         n_minibatches: int = 8,
         clip_range: float | Schedule = 0.2,
@@ -211,7 +214,7 @@ class DREAM(ResumableAlgorithm):
         self.initial_fraction = initial_fraction
         self.plan_samples, self.plan_horizon = plan_samples, plan_horizon
         self.gamma_start, self.gamma_rise = gamma_start, gamma_rise
-        self.gae_lambda, self.ent_coef = gae_lambda, ent_coef
+        self.gae_lambda, self.ent_coef, self.novelty_coef = gae_lambda, ent_coef, novelty_coef
         self.n_epochs, self.n_minibatches, self.clip_range = n_epochs, n_minibatches, clip_range
         self.actor_gradient, self.normalize_advantage = actor_gradient, normalize_advantage
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
@@ -246,9 +249,12 @@ class DREAM(ResumableAlgorithm):
         schedules = {name: FloatSchedule(rate) for name, rate in rates.items() if rate is not None}
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        kwargs = self._from_env | self.policy_kwargs | self._sizes | schedules
+        novelty = {"novelty": bool(self.novelty_coef)}
+        kwargs = self._from_env | novelty | self.policy_kwargs | self._sizes | schedules
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         self.policy = policy.to(self.device)
+        if self.novelty_coef and policy.novelty is None:
+            raise ValueError("novelty_coef must stay 0 for a model that was made with 0: it never learned what is new")
         if self.compile:
             compile_steps(self.policy)
         if self.plan_samples:
@@ -417,6 +423,8 @@ class DREAM(ResumableAlgorithm):
         if self.reward_batch_size:
             rewarded = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
             parts |= self.policy.world_model.observe_rewarded(self.policy.encode_sequences(rewarded))
+        if self.policy.novelty is not None:
+            parts["novelty"] = self.policy.novelty.loss(observed.percept, sequences.valid)
         losses = {f"world_model/{name}": loss for name, loss in parts.items()}
         losses = minimise(self.policy.world_model_optimizer, losses, self.max_grad_norm, self._when())
         self._log({"world_model_loss": th.stack(list(losses.values())).sum(), **losses, **observed.metrics})
@@ -441,9 +449,9 @@ class DREAM(ResumableAlgorithm):
         policy, actor_critic = self.policy, self.policy.actor_critic
         through_model = self.actor_gradient == "dynamics"
         with frozen(policy.world_model), th.set_grad_enabled(through_model):
-            rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon)
+            rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon, novelty=policy.novelty)
             self._dreams.go_on(rollout, self._length_of_dreams())
-            evaluated = evaluate(rollout, actor_critic, self._discount(), self.gae_lambda)
+            evaluated = evaluate(self._curious(rollout), actor_critic, self._discount(), self.gae_lambda)
         imagined_return = evaluated.returns.detach().mean()
         require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())
         scale = policy.return_scale.update(evaluated.returns.detach())
@@ -455,6 +463,14 @@ class DREAM(ResumableAlgorithm):
             self._log(minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when()))
         imagined_reward = rollout.rewards.detach().mean()
         self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
+
+    def _curious(self, rollout: Rollout) -> Rollout:
+        """The rollout with the reward of what is new, as long as the episode goes on."""
+        if rollout.novelty is None:
+            return rollout
+        self._log({"novelty": rollout.novelty.mean()})
+        weight = FloatSchedule(self.novelty_coef)(self._current_progress_remaining)
+        return rollout._replace(rewards=rollout.rewards + weight * rollout.continues * rollout.novelty)
 
     def _discount(self) -> float:
         return self._as_gamma_rises(min(self.gamma_start, self.gamma), self.gamma)

@@ -44,8 +44,8 @@ SAVE_SECONDS = 60
 KEPT_CHECKPOINTS = 2
 #: Hyperparameters that RL Zoo turns into others before the algorithm is built.
 _ZOO_KEYS = ("noise_type", "noise_std")
-#: Learning rates that, unlike "learning_rate", RL Zoo does not know: "lin_1e-3" stands for a linear schedule here too.
-_MORE_RATES = {"actor_learning_rate", "critic_learning_rate"}
+#: Those that, unlike "learning_rate", RL Zoo does not know: "lin_1e-3" stands for a linear schedule here too.
+_MORE_SCHEDULES = {"actor_learning_rate", "critic_learning_rate", "novelty_coef"}
 
 
 class MaskedTrialEvalCallback(TrialEvalCallback, MaskedEvalCallback):
@@ -126,7 +126,7 @@ class Experiment(ExperimentManager):
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
         prepared = ExperimentManager._preprocess_schedules(hyperparams)
-        for name in _MORE_RATES & prepared.keys():
+        for name in _MORE_SCHEDULES & prepared.keys():
             if prepared[name] is not None:
                 rate = {"learning_rate": prepared[name]}
                 prepared[name] = ExperimentManager._preprocess_schedules(rate)["learning_rate"]

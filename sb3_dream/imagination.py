@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch as th
 
 from sb3_dream.actor_critic import ActorCritic
+from sb3_dream.novelty import Novelty
 from sb3_dream.world_models.base import State, WorldModel
 
 
@@ -20,6 +21,7 @@ class Rollout(NamedTuple):
     :param rewards: (H, N) on arrival at the state after each action
     :param continues: (H, N) probability that the episode goes on from there
     :param last: the states in which the rollouts end
+    :param novelty: (H, N) how new what is perceived after each action is, or None
     """
 
     features: th.Tensor
@@ -29,6 +31,7 @@ class Rollout(NamedTuple):
     rewards: th.Tensor
     continues: th.Tensor
     last: State
+    novelty: th.Tensor | None = None
 
     def weights(self) -> th.Tensor:
         """(H, N) how probably each step is still part of the episode."""
@@ -42,16 +45,18 @@ def imagine(
     start: State,
     horizon: int,
     first_mask: th.Tensor | None = None,
+    novelty: Novelty | None = None,
 ) -> Rollout:
     """Let the policy act in the world model. Gradients flow where autograd is on.
 
     :param start: N states, none of them terminal
     :param horizon: number of steps H
     :param first_mask: (N, K) bool of the actions allowed in ``start``; the world model's own belief when None
+    :param novelty: what says how new what is imagined is
     """
     state, features = start, world_model.features(start)
     seen = _Stack(features, horizon + 1)
-    actions, log_probs, masks, outcomes = [], [], [], []
+    actions, log_probs, masks, outcomes, new = [], [], [], [], []
     for step in range(horizon):
         mask = world_model.action_mask(state) if step or first_mask is None else first_mask
         policy = actor_critic.actions(features, mask)
@@ -59,6 +64,8 @@ def imagine(
         log_probs.append(policy.log_prob(action))
         state, outcome = world_model.advance(state, world_model.action_spec.encode(action))
         outcomes.append(outcome)
+        if novelty is not None:
+            new.append(novelty(state.percept))
         features = world_model.features(state)
         seen.append(features)
         actions.append(action)
@@ -72,6 +79,7 @@ def imagine(
         th.stack([outcome.reward for outcome in outcomes]),
         th.stack([outcome.continues for outcome in outcomes]),
         state,
+        th.stack(new) if new else None,
     )
 
 

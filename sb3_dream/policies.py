@@ -16,9 +16,10 @@ from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.config_values import as_settings
 from sb3_dream.network_arguments import check_network_arguments
 from sb3_dream.nn.muon import MuonAdam
+from sb3_dream.novelty import Novelty
 from sb3_dream.optimizer_arguments import make_optimizer, optimizer_arguments
 from sb3_dream.planning import Planner
-from sb3_dream.spaces import IMAGE, ActionSpec, Observation, ObservationSpec
+from sb3_dream.spaces import IMAGE, VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.stored_settings import read_settings, told, write_settings
 from sb3_dream.world_models import WORLD_MODELS, make_world_model
 from sb3_dream.world_models.base import Sequences, State, WorldModel
@@ -39,6 +40,7 @@ class DreamPolicy(BasePolicy):
     :param observation_layout: what the flat observation holds, see :mod:`sb3_dream.spaces`; DREAM fills it in from the
         environment's attribute of the same name
     :param mask_size: number of action-mask bits; DREAM fills it in where the environment has ``action_masks()``
+    :param novelty: whether there is a :class:`~sb3_dream.novelty.Novelty`; DREAM fills it in
     :param actor_lr_schedule: the actor's learning rate, ``lr_schedule`` when None
     :param critic_lr_schedule: the critic's learning rate, ``lr_schedule`` when None
     :param optimizer_class: optimiser of all parts. The default is Adam but for the matrices of world models that ask
@@ -60,6 +62,7 @@ class DreamPolicy(BasePolicy):
         actor_critic_kwargs: dict[str, Any] | None = None,
         observation_layout: dict[str, Any] | None = None,
         mask_size: int | None = None,
+        novelty: bool = False,
         actor_lr_schedule: Schedule | None = None,
         critic_lr_schedule: Schedule | None = None,
         optimizer_class: type[th.optim.Optimizer] = MuonAdam,
@@ -102,9 +105,11 @@ class DreamPolicy(BasePolicy):
         )
         self.return_scale = ReturnScale()
         self.planner: Planner | None = None  # of predict(); a model's settings say which
-        self.world_model_optimizer = make_optimizer(
-            optimizer_class, self.world_model.parameter_groups(), lr_schedule(1), optimizer_kwargs
-        )
+        groups = self.world_model.parameter_groups()
+        self.novelty = Novelty(self._percept_size()) if novelty else None
+        if self.novelty is not None:
+            groups = [*groups, {"params": list(self.novelty.predictor.parameters())}]
+        self.world_model_optimizer = make_optimizer(optimizer_class, groups, lr_schedule(1), optimizer_kwargs)
         self.actor_critic_optimizer = make_optimizer(
             optimizer_class,
             [
@@ -114,6 +119,14 @@ class DreamPolicy(BasePolicy):
             self.actor_lr_schedule(1),
             optimizer_kwargs,
         )
+
+    @th.no_grad()
+    def _percept_size(self) -> int:
+        spec = self.observation_spec
+        nothing = {name: th.zeros(1, *shape) for name, shape in spec.image_shapes.items()}
+        if spec.vector_size:
+            nothing[VECTOR] = th.zeros(1, spec.vector_size)
+        return self.world_model.perceive(self.world_model.initial_memory(1), nothing).percept.shape[1]
 
     def update_learning_rates(self, progress_remaining: float) -> float:
         """
@@ -149,6 +162,7 @@ class DreamPolicy(BasePolicy):
             "world_model": self.world_model_choice,
             "world_model_kwargs": _defaults(type(self.world_model)) | self.world_model_kwargs,
             "actor_critic_kwargs": _defaults(ActorCritic) | self.actor_critic_kwargs,
+            "novelty": self.novelty is not None,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
@@ -336,12 +350,14 @@ class DreamPolicy(BasePolicy):
 def as_saved(sizes: dict[str, Any]) -> dict[str, Any]:
     """
     :param sizes: what :meth:`DreamPolicy.sizes` returned when a file was written; empty for files without
-    :return: the same, and what the world model did before it had an argument for it
+    :return: the same, and what was done before there was an argument for it
     """
+    if not sizes:
+        return sizes
     choice = sizes.get("world_model")
     kind = WORLD_MODELS.get(choice) if isinstance(choice, str) else choice
     formerly = getattr(kind, "formerly", {})
-    return sizes | {"world_model_kwargs": formerly | sizes["world_model_kwargs"]} if formerly else sizes
+    return {"novelty": False} | sizes | {"world_model_kwargs": formerly | sizes["world_model_kwargs"]}
 
 
 def _defaults(kind: type) -> dict[str, Any]:

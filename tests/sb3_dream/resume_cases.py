@@ -134,6 +134,7 @@ CASES = {
         {"policy_kwargs": {**NETWORKS, "world_model": "rssm", "world_model_kwargs": RSSM}},
     ),
     "dreams": Case(lambda: vectorized(partial(SavedWalk, slip=0.3), 2), {"dream_length": 100, "initial_fraction": 0.5}),
+    "novelty": Case(lambda: vectorized(partial(SavedWalk, slip=0.3), 2), {"novelty_coef": 0.1}),
     "masks": Case(lambda: vectorized(partial(SavedMaskedWalk, slip=0.3), 2)),
     "dictionary": Case(
         parts, {"policy_kwargs": {**NETWORKS, "world_model": "rssm", "world_model_kwargs": RSSM}, "dream_length": 8}

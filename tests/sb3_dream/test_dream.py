@@ -488,6 +488,7 @@ def test_the_step_in_which_a_callback_stops_is_stored() -> None:
         ({"dream_length_end": 0}, "dream_length_end must be a whole number, at least 1, or None, not 0"),
         ({"train_ratio": 0.0}, "train_ratio must be above 0"),
         ({"ent_coef": -1.0}, "ent_coef must be at least 0"),
+        ({"novelty_coef": "high"}, "novelty_coef must be at least 0, below 1e9, or a schedule, not 'high'"),
         ({"actor_gradient": "reinforce"}, "'score', 'dynamics', not 'reinforce'"),
         ({"actor_gradient": "dynamics"}, "'score' for actions out of Discrete"),
         ({"use_masking": True}, "no method action_masks"),
