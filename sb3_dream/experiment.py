@@ -127,7 +127,7 @@ class Experiment(ExperimentManager):
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
         prepared = ExperimentManager._preprocess_schedules(hyperparams)
         for name in _MORE_SCHEDULES & prepared.keys():
-            if prepared[name] is not None:
+            if prepared[name]:  # 0 stays: as a schedule it would not be told from one that is above 0
                 rate = {"learning_rate": prepared[name]}
                 prepared[name] = ExperimentManager._preprocess_schedules(rate)["learning_rate"]
         return prepared

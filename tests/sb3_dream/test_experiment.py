@@ -169,6 +169,15 @@ def test_the_learning_rate_of_each_part_may_fall(monkeypatch: pytest.MonkeyPatch
     assert [(rate(1.0), rate(0.5)) for rate in rates] == [(1e-3, 5e-4), (2e-3, 1e-3), (3e-3, 3e-3)]  # type: ignore[operator, misc]
 
 
+def test_novelty_falls_or_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StopAt, "enabled", False)
+    for number, (given, novelty) in enumerate((("0", False), ("lin_0.1", True)), 1):
+        assert train_dream("-params", f"novelty_coef:{given}") == 0
+        model = DREAM.load(f"logs/dream/CartPole-v1_{number}/CartPole-v1.zip", device="cpu")
+        assert (model.policy.novelty is not None) == novelty
+    assert model.novelty_coef(0.5) == 0.05  # type: ignore[operator]
+
+
 def test_a_stopped_run_of_dream_goes_on_from_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train_dream() == 130
     (checkpoint,) = checkpoints(DREAM_RUN / "checkpoints")

@@ -11,7 +11,7 @@ from sb3_dream.dream import DREAM
 from sb3_dream.imagination import Rollout
 from sb3_dream.novelty import Novelty
 from sb3_dream.world_models.base import State
-from tests.sb3_dream.tiny import NETWORKS, RSSM, Walk, parameters, tiny
+from tests.sb3_dream.tiny import NETWORKS, RSSM, Walk, assert_same, parameters, tiny
 
 
 def test_what_was_seen_is_not_new() -> None:
@@ -109,7 +109,7 @@ def test_it_is_saved_with_the_model(tmp_path: Path) -> None:
     assert loaded.novelty_coef == 0.1
     first, second = parameters(model), parameters(loaded)
     assert any("novelty" in name for name in first)
-    assert all(th.equal(first[name], second[name]) for name in first)
+    assert_same(first, second)
     DREAM.load(tmp_path / "model", Walk(), device="cpu", novelty_coef=0.0).learn(20)
 
 
