@@ -43,6 +43,7 @@ _SHARES = (
     "reward_fraction",
     "terminal_fraction",
     "initial_fraction",
+    "before_reward_fraction",
     "gamma",
     "gamma_start",
     "gae_lambda",
@@ -135,7 +136,7 @@ def check_hyperparameters(model: Any) -> None:
     novelty = model.novelty_coef
     valid = callable(novelty) or (_is_number(novelty) and 0 <= novelty < 1e9)
     require(valid, "novelty_coef", "at least 0, below 1e9, or a schedule")
-    for name in ("normalize_advantage", "compile"):
+    for name in ("rare_rewards", "normalize_advantage", "compile"):
         require(isinstance(getattr(model, name), bool), name, "True or False")
     require(model.actor_gradient in _GRADIENTS, "actor_gradient", f"one of {', '.join(map(repr, _GRADIENTS))}")
     seed = model.seed

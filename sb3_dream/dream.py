@@ -30,10 +30,12 @@ from sb3_dream.planning import Planner
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
 from sb3_dream.replay import SequenceReplayBuffer
 from sb3_dream.resume import ResumableAlgorithm
-from sb3_dream.world_models.base import Observed, Sequences, State
+from sb3_dream.world_models.base import Observed, RareRewards, Sequences, State
 
 if TYPE_CHECKING:
     from sb3_dream.config import DREAMConfig
+
+_ROLLOUTS_BEFORE_REWARD = 4  # within which a dream begins that is to come to a reward
 
 
 class DREAM(ResumableAlgorithm):
@@ -60,6 +62,8 @@ class DREAM(ResumableAlgorithm):
         otherwise where episodes are long. Where ends are a matter of chance, the model comes to expect them too often
     :param reward_batch_size: further steps an update, all with a reward, for the world model to learn how large rewards
         are; for environments where most steps have none
+    :param rare_rewards: learn from those steps also whether there is a reward, with the odds corrected for their
+        number: for rewards so rare that the model never expects one. Rare sizes then seem a little too frequent
     :param train_ratio: replayed rows for each environment step (DreamerV3's measure of work), whatever the number of
         environments; None for SB3's own ``gradient_steps`` after each ``train_freq``
     :param train_freq: environment steps of each environment between updates
@@ -76,6 +80,9 @@ class DREAM(ResumableAlgorithm):
     :param dream_length_end: what that falls to, where it is less, as the discount factor rises; None if it does not.
         Long dreams show a policy where it gets itself to, short ones leave it less of the model's error to live off
     :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
+    :param before_reward_fraction: share of new dreams that begin up to four rollouts before a replayed step with a
+        reward, whose rare sizes come up more often than they occur (Florensa et al. 2017, *Reverse Curriculum
+        Generation*): where rewards are hardly ever met, what led to one is dreamt again and again
     :param plan_samples: sequences of actions that :meth:`predict` tries in the world model before each action, to play
         the first action of the best, see :mod:`sb3_dream.planning`; 0 for what the policy says
     :param plan_horizon: steps of such a sequence
@@ -136,6 +143,7 @@ class DREAM(ResumableAlgorithm):
         reward_fraction: float = 0.0,
         terminal_fraction: float = 0.0,
         reward_batch_size: int = 32,
+        rare_rewards: bool = False,
         train_ratio: float | None = 64.0,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
@@ -147,6 +155,7 @@ class DREAM(ResumableAlgorithm):
         dream_length: int = 200,
         dream_length_end: int | None = None,
         initial_fraction: float = 0.5,
+        before_reward_fraction: float = 0.0,
         plan_samples: int = 0,
         plan_horizon: int = 12,
         gamma: float = 0.99,
@@ -207,11 +216,11 @@ class DREAM(ResumableAlgorithm):
         self.actor_learning_rate, self.critic_learning_rate = actor_learning_rate, critic_learning_rate
         self.sequence_length, self.train_ratio = sequence_length, train_ratio
         self.reward_fraction, self.terminal_fraction = reward_fraction, terminal_fraction
-        self.reward_batch_size = reward_batch_size
+        self.reward_batch_size, self.rare_rewards = reward_batch_size, rare_rewards
         self.model_warmup, self.policy_delay, self.policy_delay_end = model_warmup, policy_delay, policy_delay_end
         self.imagination_horizon, self.imagination_starts = imagination_horizon, imagination_starts
         self.dream_length, self.dream_length_end = dream_length, dream_length_end
-        self.initial_fraction = initial_fraction
+        self.initial_fraction, self.before_reward_fraction = initial_fraction, before_reward_fraction
         self.plan_samples, self.plan_horizon = plan_samples, plan_horizon
         self.gamma_start, self.gamma_rise = gamma_start, gamma_rise
         self.gae_lambda, self.ent_coef, self.novelty_coef = gae_lambda, ent_coef, novelty_coef
@@ -418,11 +427,13 @@ class DREAM(ResumableAlgorithm):
             self.policy.actor_critic.update_slow_critic(self.tau)
 
     def _train_world_model(self, sequences: Sequences) -> Observed:
-        observed = self.policy.world_model.observe(sequences)
+        rare = self._rare_rewards(sequences)
+        observed = self.policy.world_model.observe(sequences._replace(rare=rare))
         parts = dict(observed.losses)
         if self.reward_batch_size:
-            rewarded = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
-            parts |= self.policy.world_model.observe_rewarded(self.policy.encode_sequences(rewarded))
+            samples = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
+            rewarded = self.policy.encode_sequences(samples)._replace(rare=rare)
+            parts |= self.policy.world_model.observe_rewarded(rewarded)
         if self.policy.novelty is not None:
             parts["novelty"] = self.policy.novelty.loss(observed.percept, sequences.valid)
         losses = {f"world_model/{name}": loss for name, loss in parts.items()}
@@ -430,14 +441,25 @@ class DREAM(ResumableAlgorithm):
         self._log({"world_model_loss": th.stack(list(losses.values())).sum(), **losses, **observed.metrics})
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
 
+    def _rare_rewards(self, sequences: Sequences) -> RareRewards | None:
+        rate = self.replay_buffer.n_rewarded / self.replay_buffer.n_rows
+        if not (self.rare_rewards and self.reward_batch_size and rate):
+            return None
+        share = self.reward_batch_size / sequences.valid[:, 1:].sum()
+        return RareRewards(share, (share / rate).log1p())
+
     def _beginnings(self, sequences: Sequences, observed: Observed) -> list[State]:
         """Where the dreams begin that have to be begun."""
-        missing = self._dreams.missing
-        firsts = int((th.rand(missing) < self.initial_fraction).sum()) if self.initial_fraction else 0
+        born = missing = self._dreams.missing
+        before = _ROLLOUTS_BEFORE_REWARD * self.imagination_horizon
         beginnings = []
-        if firsts:
-            samples = self.replay_buffer.sample_firsts(firsts, self._vec_normalize_env)
-            if len(samples.valid):  # none where episodes are longer than what is stored
+        for share, sample in (
+            (self.initial_fraction, self.replay_buffer.sample_firsts),
+            (self.before_reward_fraction, partial(self.replay_buffer.sample_before_rewards, before)),
+        ):
+            count = min(missing, int((th.rand(born) < share).sum())) if share else 0
+            samples = sample(count, self._vec_normalize_env) if count else None
+            if samples is not None and len(samples.valid):  # none where nothing of the kind is stored
                 beginnings.append(self.policy.first_states(samples))
                 missing -= len(samples.valid)
         return [*beginnings, draw_starts(sequences, observed, missing)]

@@ -240,12 +240,11 @@ class DreamPolicy(BasePolicy):
 
     def first_states(self, samples: SequenceSamples) -> State:
         """
-        :param samples: sequences of one row, first observations of episodes
-        :return: the states of an agent that has seen nothing else
+        :return: the states in which the sequences begin
         """
-        observation = self.encode_sequences(samples).observation
-        memory = self.world_model.initial_memory(len(samples.valid))
-        return self.world_model.perceive(memory, {name: part[:, 0] for name, part in observation.items()})
+        sequences = self.encode_sequences(samples)
+        observation = {name: part[:, 0] for name, part in sequences.observation.items()}
+        return self.world_model.perceive(sequences.memory, observation)
 
     def act(
         self,

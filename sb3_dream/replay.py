@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dream.replay_draws import draw_edges, draw_sequences
+from sb3_dream.replay_draws import draw_before_rewards, draw_edges, draw_sequences
 from sb3_dream.replay_rings import Rings
 from sb3_dream.replay_rows import FIRST, LAST, TERMINATED, Observations, Rows
 from sb3_dream.replay_samples import SequenceRows, SequenceSamples, read_sequences, read_transitions
@@ -130,6 +130,11 @@ class SequenceReplayBuffer(ReplayBuffer):
     def n_rows(self) -> int:
         """Stored rows of all environments together."""
         return int(self._rings.sizes.sum())
+
+    @property
+    def n_rewarded(self) -> int:
+        """Stored rows whose reward is not zero."""
+        return self._rows.rewarded.total
 
     def size(self) -> int:
         """
@@ -368,7 +373,23 @@ class SequenceReplayBuffer(ReplayBuffer):
         :raises ValueError: if the buffer is empty
         """
         self._require_rows()
-        rings, rows = draw_edges(self.rng, self._rings, self._rows, FIRST, count)
+        return self._read_single(*draw_edges(self.rng, self._rings, self._rows, FIRST, count), env)
+
+    def sample_before_rewards(self, steps: int, count: int, env: VecNormalize | None = None) -> SequenceSamples:
+        """
+        Draw rows from which a step with a reward is near.
+
+        :param steps: how far ahead it is at most, in the same episode
+        :param count: how many
+        :param env: normalises observations and rewards
+        :return: sequences of one row, rewards as likely as in :meth:`sample_sequences`, fewer where what was before
+            them is no longer stored; none where no reward is
+        :raises ValueError: if the buffer is empty
+        """
+        self._require_rows()
+        return self._read_single(*draw_before_rewards(self.rng, self._rings, self._rows, count, steps), env)
+
+    def _read_single(self, rings: np.ndarray, rows: np.ndarray, env: VecNormalize | None) -> SequenceSamples:
         return self._read(rings, rows, np.ones(len(rows), dtype=np.int64), 1, env)
 
     def _read(

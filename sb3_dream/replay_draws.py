@@ -39,10 +39,9 @@ def draw_sequences(
     begins = drawn
     if reward_fraction > 0:
         chosen = np.flatnonzero(rng.random(count) < reward_fraction)
-        candidates = rows.rewarded.draw(rng, _CANDIDATES * len(chosen), rows.reward.data)
-        if candidates.size:
-            slots = candidates[draw_balanced(rng, rows.reward.data[candidates], len(chosen))]
-            of[chosen], drawn[chosen] = rings.locate(slots)
+        found, at = draw_rewarded(rng, rings, rows, len(chosen))
+        if len(at):
+            of[chosen], drawn[chosen] = found, at
             begins = drawn.copy()
             # never at the first place: the action that earned it would be missing
             begins[chosen] -= rng.integers(min(1, length - 1), length, size=len(chosen))
@@ -73,6 +72,43 @@ def draw_edges(
         return of[:0], edges[:0]
     chosen = rng.choice(len(edges), size=count, p=odds / odds.sum())
     return of[chosen], edges[chosen]
+
+
+def draw_rewarded(rng: np.random.Generator, rings: Rings, rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Draw rows whose reward is not zero, of rare sizes more often than those occur (:func:`draw_balanced`).
+
+    :param rng: source of randomness
+    :param rings: where rows lie; not empty
+    :param rows: what they hold
+    :param count: number of rows
+    :return: rings and absolute numbers, ``(count,)``; none where every reward is zero
+    """
+    candidates = rows.rewarded.draw(rng, _CANDIDATES * count, rows.reward.data)
+    if not candidates.size:
+        return candidates, candidates
+    return rings.locate(candidates[draw_balanced(rng, rows.reward.data[candidates], count)])
+
+
+def draw_before_rewards(
+    rng: np.random.Generator, rings: Rings, rows: Rows, count: int, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Draw rows at most ``steps`` steps before one with a reward, of its episode, each distance with the same probability.
+
+    :param rng: source of randomness
+    :param rings: where rows lie; not empty
+    :param rows: what they hold
+    :param count: number of rows
+    :param steps: at least 1
+    :return: rings and absolute numbers, fewer than ``count`` where what was before a reward is no longer stored; none
+        where every reward is zero
+    """
+    of, drawn = draw_rewarded(rng, rings, rows, count)
+    starts, _ = rings.bounds(of, drawn)
+    stored = starts < drawn  # of the oldest row in a ring, nothing that was before it is
+    of, starts, drawn = of[stored], starts[stored], drawn[stored]
+    return of, rng.integers(np.maximum(starts, drawn - steps), drawn)
 
 
 def draw_balanced(rng: np.random.Generator, values: np.ndarray, count: int) -> np.ndarray:

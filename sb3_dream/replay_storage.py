@@ -210,6 +210,11 @@ class NonZeroIndex:
         """Bytes that the index of an array of this length takes."""
         return 4 * -(-size // cls.BLOCK)
 
+    @property
+    def total(self) -> int:
+        """How many values are not zero."""
+        return int(self.counts.sum())
+
     def update(self, slots: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
         """
         Note that values change.

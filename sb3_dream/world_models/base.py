@@ -31,6 +31,17 @@ class State(NamedTuple):
     percept: th.Tensor
 
 
+class RareRewards(NamedTuple):
+    """How much oftener than they occur steps with a reward are learned from, see :meth:`WorldModel.observe_rewarded`.
+
+    :param share: () such further steps for each other one
+    :param log_odds: () by how much the logit of there being a reward is raised by them
+    """
+
+    share: th.Tensor
+    log_odds: th.Tensor
+
+
 class Sequences(NamedTuple):
     """Replayed pieces of episodes; a row's reward and ending are those on arrival at its observation.
 
@@ -41,6 +52,7 @@ class Sequences(NamedTuple):
     :param valid: (B, T) float, 0 on padding behind an episode's end
     :param memory: (B, M) the memory stored with the first row
     :param mask: (B, T, K) float action masks, or None
+    :param rare: where whether there is a reward is learned from further steps that have one, too; else None
     """
 
     observation: Observation
@@ -50,6 +62,7 @@ class Sequences(NamedTuple):
     valid: th.Tensor
     memory: th.Tensor
     mask: th.Tensor | None
+    rare: RareRewards | None = None
 
 
 class Observed(NamedTuple):
@@ -185,7 +198,8 @@ class WorldModel(nn.Module, ABC):
     def observe_rewarded(self, sequences: Sequences) -> dict[str, th.Tensor]:
         """Further practice on steps that brought a reward, where those are rare.
 
-        These are no fair sample of what happens: only what is conditional on there being a reward may learn from them.
+        These are no fair sample of what happens: only what is conditional on there being a reward may learn from them,
+        and with ``sequences.rare`` the probability of one, as long as :meth:`observe` is told of it, too.
 
         :param sequences: short ones, all with a reward on arrival at their last row
         :return: scalar losses to add to those of :meth:`observe`; none by default

@@ -2,8 +2,11 @@
 
 The reward is a hurdle model (Cragg 1971): whether there is one at all, and how much it is if there is. The second
 part may then be trained on as many rewarded steps as one likes without making rewards look more frequent than they
-are. Both parts are doubled, for steps that end the episode and steps that do not, each in units of its own size: the
-large penalty or prize at an end would otherwise drown the small rewards on the way.
+are. The first may, too, if its logit is raised, while it learns, by as much as the further steps raise the odds: what
+it says without that is as frequent as what occurs (King & Zeng 2001, *Logistic Regression in Rare Events Data*, section
+4.1). One reward in fifty thousand steps is hardly ever expected otherwise. Both parts are doubled, for steps that end
+the episode and steps that do not, each in units of its own size: the large penalty or prize at an end would otherwise
+drown the small rewards on the way.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch import nn
 from sb3_dream.nn.distributions import TwoHot
 from sb3_dream.nn.grid import GridNet, Layout, Parts
 from sb3_dream.nn.moments import Scalar
-from sb3_dream.world_models.base import Outcome, masked_mean
+from sb3_dream.world_models.base import Outcome, RareRewards, masked_mean
 
 
 class OutcomeLogits(NamedTuple):
@@ -66,22 +69,42 @@ class OutcomeHead(nn.Module):
         return Outcome(th.lerp(ending, alive, continues), continues)
 
     def losses(
-        self, logits: OutcomeLogits, reward: th.Tensor, terminated: th.Tensor, valid: th.Tensor
+        self,
+        logits: OutcomeLogits,
+        reward: th.Tensor,
+        terminated: th.Tensor,
+        valid: th.Tensor,
+        rare: RareRewards | None = None,
     ) -> dict[str, th.Tensor]:
         """
         :param reward: (N,)
         :param terminated: (N,) 1 where the step ended the episode
         :param valid: (N,) 1 for rows that count
+        :param rare: of the further steps that :meth:`rare_losses` learns from, or None
         """
-        rewarded = th.where(terminated > 0, logits.rewarded[:, 0], logits.rewarded[:, 1])
         for kind, here in zip(self.kinds, (terminated, 1 - terminated), strict=True):
             if isinstance(kind, Scalar):
                 kind.update(reward, valid * here * (reward != 0))
         return {
             "reward": self.amount_loss(logits, reward, terminated, valid),
-            "rewarded": masked_mean(_binary(rewarded, (reward != 0).float()), valid),
+            "rewarded": masked_mean(self._hurdle_loss(logits, reward, terminated, rare), valid),
             "continue": masked_mean(_binary(logits.continues, 1 - terminated), valid),
         }
+
+    def rare_losses(
+        self,
+        logits: OutcomeLogits,
+        reward: th.Tensor,
+        terminated: th.Tensor,
+        valid: th.Tensor,
+        rare: RareRewards | None = None,
+    ) -> dict[str, th.Tensor]:
+        """Of further steps that have a reward; the arguments are those of :meth:`losses`."""
+        amount = {"rare_reward": self.amount_loss(logits, reward, terminated, valid)}
+        if rare is None:
+            return amount
+        hurdle = masked_mean(self._hurdle_loss(logits, reward, terminated, rare), valid * (reward != 0))
+        return amount | {"rare_rewarded": rare.share * hurdle}
 
     def amount_loss(
         self, logits: OutcomeLogits, reward: th.Tensor, terminated: th.Tensor, valid: th.Tensor
@@ -89,6 +112,13 @@ class OutcomeHead(nn.Module):
         """Of how much the rewards are where there are any; the arguments are those of :meth:`losses`."""
         ending, alive = (kind.loss(part, reward) for kind, part in self._amounts(logits))
         return masked_mean(th.where(terminated > 0, ending, alive), valid * (reward != 0))
+
+    def _hurdle_loss(
+        self, logits: OutcomeLogits, reward: th.Tensor, terminated: th.Tensor, rare: RareRewards | None
+    ) -> th.Tensor:
+        """(N,) of whether there is a reward."""
+        rewarded = th.where(terminated > 0, logits.rewarded[:, 0], logits.rewarded[:, 1])
+        return _binary(rewarded if rare is None else rewarded + rare.log_odds, (reward != 0).float())
 
     def _amounts(self, logits: OutcomeLogits) -> Iterator[tuple[Any, th.Tensor]]:
         """The two kinds of amounts, and (N, bins) each of what is predicted of them."""

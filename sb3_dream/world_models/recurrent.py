@@ -210,7 +210,7 @@ class RecurrentWorldModel(WorldModel):
         losses = {
             "observation": masked_mean(nats, valid),
             **self._first_look(predicted, new, valid),
-            **self.outcome_head.losses(outcome, reward, terminated, valid),
+            **self.outcome_head.losses(outcome, reward, terminated, valid, sequences.rare),
         }
         if sequences.mask is not None:
             state = State(memory.flatten(0, 1), observation.flatten(0, 1))
@@ -237,7 +237,7 @@ class RecurrentWorldModel(WorldModel):
             predicted = self._predict(recalled, old, seen, acted)
         outcome = self._outcome(recalled, seen, acted, self._see(self._practise(predicted, old, new)))
         reward, terminated, valid = sequences.reward[:, -1], sequences.terminated[:, -1], sequences.valid[:, -1]
-        return {"rare_reward": self.outcome_head.amount_loss(outcome, reward, terminated, valid)}
+        return self.outcome_head.rare_losses(outcome, reward, terminated, valid, sequences.rare)
 
     def _memories(self, seen: Parts, acted: Parts, first: th.Tensor) -> th.Tensor:
         """

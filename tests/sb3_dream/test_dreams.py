@@ -93,6 +93,22 @@ def test_episodes_that_outlast_the_replay_have_no_beginnings_to_dream_from() -> 
     assert model.num_timesteps == 80 and model._n_updates > 10
 
 
+def test_all_dreams_may_begin_before_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(Walk(), initial_fraction=0.0, before_reward_fraction=1.0, dream_length=1).learn(40)
+    starts: list[State] = []
+    join = model._dreams.join
+    monkeypatch.setattr(model._dreams, "join", lambda beginnings: starts.extend(beginnings) or join(beginnings))
+    near = model.replay_buffer.sample_before_rewards(4 * model.imagination_horizon, 500, None)
+    possible = model.policy.first_states(near).percept.unique(dim=0)
+    model.train(8, model.batch_size)
+    chosen = th.cat([state.percept for state in starts])
+    assert len(chosen) >= model.imagination_starts
+    assert all((percept == possible).all(1).any() for percept in chosen)
+    assert len(possible) < len(
+        model.policy.first_states(model.replay_buffer.sample_sequences(500, 1)).percept.unique(dim=0)
+    )
+
+
 def test_a_single_dreamt_step_has_no_standard_deviation() -> None:
     model = tiny(Walk(), batch_size=1, sequence_length=2, imagination_horizon=1, dream_length=1).learn(60)
     assert all(th.isfinite(value).all() for value in parameters(model).values())

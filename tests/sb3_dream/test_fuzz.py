@@ -126,10 +126,12 @@ TINY = {
     "dream_length": st.integers(1, 12),
     "dream_length_end": st.none() | st.integers(1, 12),
     "initial_fraction": st.floats(0, 1),
+    "before_reward_fraction": st.floats(0, 1),
     "novelty_coef": st.floats(0, 2),
     "reward_fraction": st.floats(0, 1),
     "terminal_fraction": st.floats(0, 1),
     "reward_batch_size": st.integers(0, 3),
+    "rare_rewards": st.booleans(),
     "n_epochs": st.integers(1, 2),
     "seed": st.none() | st.integers(0, 9),
 }

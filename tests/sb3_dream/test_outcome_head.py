@@ -9,7 +9,7 @@ from gymnasium import spaces
 from sb3_dream.nn.grid import Layout, Parts
 from sb3_dream.spaces import VECTOR, ActionSpec, ObservationSpec
 from sb3_dream.world_models import make_world_model
-from sb3_dream.world_models.base import Sequences
+from sb3_dream.world_models.base import RareRewards, Sequences
 from sb3_dream.world_models.outcome_head import OutcomeHead
 
 PENALTY, STEP = -100.0, 0.1
@@ -57,6 +57,35 @@ def test_units_of_older_files_serve_both_kinds() -> None:
     old["bins.targets.square"] = th.tensor([9.0])
     head.load_state_dict(old)
     assert [kind.targets.rms.item() for kind in head.kinds] == [3.0, 3.0]
+
+
+def rare_steps(count: int, pays: float, usual: float) -> tuple[Parts, th.Tensor]:
+    """What is seen is one of two kinds; the first one has a reward with the probability ``pays``, the other never."""
+    kind = (th.rand(count) < usual).float()
+    return Parts(None, kind[:, None]), (kind == 0).float() * (th.rand(count) < pays).float()
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_further_rewarded_steps_do_not_make_rewards_seem_frequent(corrected: bool) -> None:
+    """Of a hundred steps one is of the kind that has a reward, every fourth time."""
+    th.manual_seed(0)
+    head = OutcomeHead(Layout(1), 16, 1, 1)
+    optimizer = th.optim.Adam(head.parameters(), lr=3e-3)
+    share = th.tensor(0.25)  # of steps that have a reward, all of the first kind
+    rare = RareRewards(share, (share / 0.0025).log1p() if corrected else th.zeros(()))
+    one, further = th.ones(400), Parts(None, th.zeros(100, 1))
+    for _ in range(600):
+        seen, reward = rare_steps(400, 0.25, 0.99)
+        nothing = th.zeros(400)
+        losses = head.losses(head(seen), reward, nothing, one, rare)
+        losses |= head.rare_losses(head(further), one[:100], nothing[:100], one[:100], rare)
+        optimizer.zero_grad()
+        (losses["rewarded"] + losses["rare_rewarded"]).backward()
+        optimizer.step()
+    with th.no_grad():
+        pays, never = th.sigmoid(head(Parts(None, th.tensor([[0.0], [1.0]]))).rewarded[:, 1]).tolist()
+    assert never < 0.01
+    assert 0.1 < pays < 0.5 if corrected else pays > 0.9
 
 
 def walk(length: int = 16) -> Sequences:

@@ -161,6 +161,31 @@ def test_no_firsts_are_drawn_where_none_are_left() -> None:
     assert len(pair.buffer.sample_firsts(5).valid) == 0
 
 
+def test_rows_before_rewards_are_of_the_same_episode_and_all_alike() -> None:
+    pair = Pair(1, 100)
+    pair.add_trajectory(0, [0.0, 0.0, 1.0, 0.0], terminated=True)  # rows 0 to 4, with a reward on arrival at 3
+    pair.add_trajectory(0, [0.0] * 9 + [1.0], terminated=True)  # rows 5 to 15, with one on arrival at 15
+    assert pair.buffer.n_rewarded == 2
+    samples = pair.buffer.sample_before_rewards(4, 6000)
+    starts = Counter(samples.rows.start.tolist())
+    expected = dict.fromkeys(range(3), 1000) | dict.fromkeys(range(11, 15), 750)
+    assert starts.keys() == expected.keys()
+    assert all(abs(starts[row] - n) < 5 * np.sqrt(n) for row, n in expected.items())
+    assert samples.valid.shape == (6000, 1)
+
+
+def test_nothing_is_drawn_before_rewards_that_are_not_there_or_the_oldest_row() -> None:
+    pair = Pair(1, 5)
+    pair.add_trajectory(0, [0.0] * 3, terminated=False)
+    assert len(pair.buffer.sample_before_rewards(3, 50).valid) == 0
+    for reward in (1.0, 0.0):  # on arrival at the second row
+        pair.add([reward], [""])
+    assert pair.buffer.sample_before_rewards(3, 50).rows.start.tolist() == [4] * 50
+    while pair.model.rows[0][pair.model.stored(0)[0]].reward == 0:
+        pair.add([0.0], [""])
+    assert len(pair.buffer.sample_before_rewards(3, 50).valid) == 0
+
+
 def test_reward_fraction_draws_the_rewarded_rows_and_only_those() -> None:
     pair = Pair(2, 1000)
     rng = np.random.default_rng(0)
