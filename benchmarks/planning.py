@@ -21,31 +21,37 @@ from sb3_dream.evaluation import evaluate
 from sb3_dream.nn.grid import GridNet
 from sb3_dream.runs import versions
 from tetris_gym import TetrisVecEnv
+from tetris_gym.rewards import REWARD_NAMES, RewardName
 from tetris_gym.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "planning"
+USUAL = {"actions": "direct", "rewards": "standard"}  # what names of files leave out
 HEADER = "| actor | steps | seed | sequences | horizon | games | lines a game | most | pieces | return | ms an action |"
 HEADER += "\n" + "|---" * 11 + "|"
 
 
-def measure(model: Path, samples: int, horizon: int, games: int, n_envs: int) -> dict[str, Any]:
+def measure(
+    model: Path, samples: int, horizon: int, games: int, n_envs: int, rewards: RewardName = "standard"
+) -> dict[str, Any]:
     """
     :param model: a saved DREAM that learned Tetris, of primitive actions or of placements
     :param samples: planned sequences, 0 for the policy's most probable action
     :param horizon: steps of a sequence
     :param games: how many
     :param n_envs: how many at a time
+    :param rewards: that it learned from
     :return: what was asked for, the games, the time they took, and the versions and the machine
     """
     agent = DREAM.load(model, device="cpu", plan_samples=samples, plan_horizon=horizon)
     set_random_seed(0)
-    env = TetrisVecEnv(n_envs, actions_of(agent))
+    env = TetrisVecEnv(n_envs, actions_of(agent), rewards)
     env.seed(10_000)
     start = time.perf_counter()
     played = evaluate(agent, env, games)
     return {
         "model": model.name,
         "actions": actions_of(agent),
+        "rewards": rewards,
         "actor": kind_of_actor(agent),
         "steps": agent.num_timesteps,
         "seed": agent.seed,
@@ -125,16 +131,17 @@ def main() -> None:
     parser.add_argument("--horizon", type=int, default=12, help="steps of a sequence (default: %(default)s)")
     parser.add_argument("--games", type=int, default=100, help="default: %(default)s")
     parser.add_argument("--envs", type=int, default=20, help="games at a time (default: %(default)s)")
+    parser.add_argument("--rewards", choices=REWARD_NAMES, default="standard", help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the files (default: %(default)s)")
     known = parser.parse_args()
     th.set_num_threads(1)
     known.output.mkdir(parents=True, exist_ok=True)
     print(HEADER, flush=True)
     for samples in known.samples:
-        found = measure(known.model, samples, known.horizon, known.games, known.envs)
+        found = measure(known.model, samples, known.horizon, known.games, known.envs, known.rewards)
         print(row(found), flush=True)
-        mode = "" if found["actions"] == "direct" else f"{found['actions']}-"
-        name = f"{mode}{found['actor']}-{found['steps']}-{found['seed']}-{samples}-{known.horizon}.json"
+        modes = "".join(f"{found[key]}-" for key, usual in USUAL.items() if found[key] != usual)
+        name = f"{modes}{found['actor']}-{found['steps']}-{found['seed']}-{samples}-{known.horizon}.json"
         (known.output / name).write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -57,9 +57,9 @@ def write_page(docs: Path) -> Path:
             sections.append(f"![Learning curves](images/results/{_draw(task, steps, groups, docs)})\n")
     found = [json.loads(path.read_text()) for path in planning.RESULTS.glob("*.json")]
     sections.append(PLANNING)
-    for mode, of_mode in groupby(sorted(found, key=_order), key=lambda run: run.get("actions", "direct")):
-        rows = [planning.HEADER, *(planning.row(run) for run in of_mode)]
-        sections.append("\n".join([f"With {mode} actions:", "", *rows, ""]))
+    for (actions, rewards), of_modes in groupby(sorted(found, key=_order), key=_modes):
+        rows = [planning.HEADER, *(planning.row(run) for run in of_modes)]
+        sections.append("\n".join([f'With {actions} actions and the reward "{rewards}":', "", *rows, ""]))
     docs.mkdir(parents=True, exist_ok=True)
     page = docs / "results.md"
     page.write_text("\n".join(sections))
@@ -77,8 +77,12 @@ def _draw(task: str, steps: int, groups: learning.Groups, docs: Path) -> str:
     return path.name
 
 
-def _order(run: dict[str, Any]) -> tuple[str, str, int, int, int]:
-    return run.get("actions", "direct"), run["actor"], run["steps"], run["seed"], run["samples"]
+def _modes(run: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(run.get(key, usual) for key, usual in planning.USUAL.items())
+
+
+def _order(run: dict[str, Any]) -> tuple[tuple[str, ...], str, int, int, int]:
+    return _modes(run), run["actor"], run["steps"], run["seed"], run["samples"]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from sb3_dream import zoo
@@ -46,7 +47,8 @@ class Plan:
 
 class LearningCurve(BaseCallback):
     """
-    Measures the model at even intervals of steps, keeps the results with the run, and times the training alone.
+    Measures the model at even intervals of steps, keeps the results with the run, and times the training alone. What
+    the algorithm logs goes to TensorBoard's files in the run's folder.
 
     :param run: whose curve it is
     :param plan: how to measure
@@ -63,6 +65,7 @@ class LearningCurve(BaseCallback):
         self._resumed = 0.0
 
     def _on_training_start(self) -> None:
+        self.model.set_logger(configure(str(self._run.folder), ["tensorboard"]))
         self._resumed = time.perf_counter()
 
     def _on_step(self) -> bool:

@@ -25,7 +25,8 @@ from sb3_dream.world_models import WORLD_MODELS, WorldModel
 Rate = float | str
 """A number, or ``"lin_3e-4"`` for one that falls linearly to 0 over the training, as in RL Zoo."""
 
-_SCHEDULES = ("learning_rate", "actor_learning_rate", "critic_learning_rate", "novelty_coef")
+SCHEDULES = ("learning_rate", "actor_learning_rate", "critic_learning_rate", "novelty_coef")
+"""Arguments of DREAM that may be schedules of that form."""
 
 ACTION_MODES = {"direct": 8, "placement": 800}
 """Numbers of actions of a game's two interfaces: one key at a time, or one placement of a piece."""
@@ -132,7 +133,7 @@ class DREAMConfig:
         if name not in hints:
             raise ValueError(unknown_names([name], hints, "DREAMConfig"))
         value = checked(name, value, hints[name])
-        if name in _SCHEDULES:
+        if name in SCHEDULES:
             _schedule(value)
         super().__setattr__(name, value)
 
@@ -321,7 +322,7 @@ class DREAMConfig:
         """
         self.check()
         arguments = {item.name: getattr(self, item.name) for item in fields(self) if item.name in _DREAM}
-        arguments |= {name: _schedule(arguments[name]) for name in _SCHEDULES}
+        arguments |= {name: _schedule(arguments[name]) for name in SCHEDULES}
         given = {name: getattr(self, name) for name in _POLICY_ARGUMENTS}
         # an argument that is None would keep DREAM from asking the environment or the policy
         policy_kwargs = {name: value for name, value in given.items() if value is not None}

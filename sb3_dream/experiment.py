@@ -30,6 +30,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dream.atomic_files import removed_at_once
 from sb3_dream.checkpoints import MODEL, CheckpointCallback, checkpoints, newest_checkpoint
 from sb3_dream.cli import to_type
+from sb3_dream.config import SCHEDULES
 from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import MASK_METHOD, MaskedEvalCallback
 from sb3_dream.replaced import replaced
@@ -45,7 +46,7 @@ KEPT_CHECKPOINTS = 2
 #: Hyperparameters that RL Zoo turns into others before the algorithm is built.
 _ZOO_KEYS = ("noise_type", "noise_std")
 #: Those that, unlike "learning_rate", RL Zoo does not know: "lin_1e-3" stands for a linear schedule here too.
-_MORE_SCHEDULES = {"actor_learning_rate", "critic_learning_rate", "novelty_coef"}
+_MORE_SCHEDULES = {*SCHEDULES} - {"learning_rate"}
 
 
 class MaskedTrialEvalCallback(TrialEvalCallback, MaskedEvalCallback):

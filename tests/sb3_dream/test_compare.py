@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stable_baselines3 import A2C
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_dream.cli import main
 from sb3_dream.compare import LearningCurve
@@ -50,6 +51,12 @@ def test_a_comparison_is_made_once_and_then_found(
     capsys.readouterr()
     assert main(COMPARE) == 0
     assert capsys.readouterr().out.count(": found") == 4
+
+
+def test_what_an_algorithm_logs_is_kept_with_its_run() -> None:
+    assert main([*COMPARE, "--algos", "dqn"]) == 0
+    logs = [EventAccumulator(str(run)).Reload() for run in Path("out/runs").glob("*/dqn/*")]
+    assert [len(log.Scalars("rollout/ep_len_mean")) > 0 for log in logs] == [True, True]
 
 
 def test_another_number_of_steps_is_another_run() -> None:
