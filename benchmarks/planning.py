@@ -31,7 +31,13 @@ HEADER += "\n" + "|---" * 11 + "|"
 
 
 def measure(
-    model: Path, samples: int, horizon: int, games: int, n_envs: int, rewards: RewardName = "standard"
+    model: Path,
+    samples: int,
+    horizon: int,
+    games: int,
+    n_envs: int,
+    rewards: RewardName = "standard",
+    trust: bool = False,
 ) -> dict[str, Any]:
     """
     :param model: a saved DREAM that learned Tetris, of primitive actions or of placements
@@ -40,9 +46,10 @@ def measure(
     :param games: how many
     :param n_envs: how many at a time
     :param rewards: that it learned from
+    :param trust: read pickled objects too, of which the file of a model with code of its own has some
     :return: what was asked for, the games, the time they took, and the versions and the machine
     """
-    agent = DREAM.load(model, device="cpu", plan_samples=samples, plan_horizon=horizon)
+    agent = DREAM.load(model, device="cpu", trust=trust, plan_samples=samples, plan_horizon=horizon)
     set_random_seed(0)
     env = TetrisVecEnv(n_envs, actions_of(agent), rewards)
     env.seed(10_000)

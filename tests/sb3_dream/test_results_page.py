@@ -32,6 +32,7 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "## TetrisDirect-v0, 70 steps",
         "## CartPole-v1, 60 steps",
         "## Planning on Tetris",
+        "## Ablations",
     ]
     assert (
         text.count("| tetris | 60 | ") == 2
