@@ -66,7 +66,8 @@ def write_page(docs: Path) -> Path:
     for (actions, rewards), of_modes in groupby(sorted(found, key=_order), key=_modes):
         rows = [planning.HEADER, *(planning.row(run) for run in of_modes)]
         sections.append("\n".join([f'With {actions} actions and the reward "{rewards}":', "", *rows, ""]))
-    sections.append(f"{ABLATIONS}\n{ablations.table()}\n")
+    if ablations.RESULTS.is_dir():
+        sections.append(f"{ABLATIONS}\n{ablations.table()}\n")
     docs.mkdir(parents=True, exist_ok=True)
     page = docs / "results.md"
     page.write_text("\n".join(sections))
