@@ -22,10 +22,9 @@ from sb3_dream import SequenceReplayBuffer, cli
 RESULTS = Path(__file__).parent / "results" / "ablations"
 ENV = "TetrisPlacement-v0"
 STEPS = 10_000
-USUAL = "as in zoo_configs"
 #: What each variant adds to ``train -params``.
 VARIANTS = {
-    USUAL: (),
+    "as in zoo_configs": (),
     "no masks": ("use_masking:False",),
     "half the train ratio": ("train_ratio:16",),
     "twice the train ratio": ("train_ratio:64",),
