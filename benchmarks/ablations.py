@@ -73,18 +73,14 @@ def measure(variant: str, seed: int, folder: Path, steps: int = STEPS, games: in
     return found | {"variant": variant, "settings": settings, "seed": seed, "seconds": seconds}
 
 
-def slug(variant: str, seed: int) -> str:
-    """:return: name of the variant's files"""
-    return f"{variant.replace(' ', '-')}-{seed}"
-
-
 def table() -> str:
     """
     :return: Markdown, a row for each variant that was measured, in the order of :data:`VARIANTS`
     """
     rows = ["| variant | settings | lines a game of each seed | return | training, s |", "|---" * 5 + "|"]
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     for variant, settings in VARIANTS.items():
-        runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{slug(variant, 0)[:-1]}*.json"))]
+        runs = [run for run in found if run["variant"] == variant]
         if runs:
             lines = ", ".join(f"{np.mean(run['counters']['total_lines']):.1f}" for run in runs)
             returns = ", ".join(f"{np.mean(run['returns']):.0f}" for run in runs)
@@ -103,7 +99,7 @@ def main() -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in known.seeds:
         for variant in known.only:
-            name = slug(variant, seed)
+            name = f"{variant.replace(' ', '-')}-{seed}"
             file = RESULTS / f"{name}.json"
             if not file.is_file():
                 found = measure(variant, seed, known.folder / name)

@@ -442,9 +442,9 @@ class DREAM(ResumableAlgorithm):
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
 
     def _rare_rewards(self, sequences: Sequences) -> RareRewards | None:
-        rate = self.replay_buffer.n_rewarded / self.replay_buffer.n_rows
-        if not (self.rare_rewards and self.reward_batch_size and rate):
+        if not (self.rare_rewards and self.reward_batch_size and self.replay_buffer.n_rewarded):
             return None
+        rate = self.replay_buffer.n_rewarded / self.replay_buffer.n_rows
         share = self.reward_batch_size / sequences.valid[:, 1:].sum()
         return RareRewards(share, (share / rate).log1p())
 

@@ -86,7 +86,7 @@ class OutcomeHead(nn.Module):
             if isinstance(kind, Scalar):
                 kind.update(reward, valid * here * (reward != 0))
         return {
-            "reward": self.amount_loss(logits, reward, terminated, valid),
+            "reward": self._amount_loss(logits, reward, terminated, valid),
             "rewarded": masked_mean(self._hurdle_loss(logits, reward, terminated, rare), valid),
             "continue": masked_mean(_binary(logits.continues, 1 - terminated), valid),
         }
@@ -100,13 +100,13 @@ class OutcomeHead(nn.Module):
         rare: RareRewards | None = None,
     ) -> dict[str, th.Tensor]:
         """Of further steps that have a reward; the arguments are those of :meth:`losses`."""
-        amount = {"rare_reward": self.amount_loss(logits, reward, terminated, valid)}
+        amount = {"rare_reward": self._amount_loss(logits, reward, terminated, valid)}
         if rare is None:
             return amount
         hurdle = masked_mean(self._hurdle_loss(logits, reward, terminated, rare), valid * (reward != 0))
         return amount | {"rare_rewarded": rare.share * hurdle}
 
-    def amount_loss(
+    def _amount_loss(
         self, logits: OutcomeLogits, reward: th.Tensor, terminated: th.Tensor, valid: th.Tensor
     ) -> th.Tensor:
         """Of how much the rewards are where there are any; the arguments are those of :meth:`losses`."""

@@ -19,7 +19,7 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "tetris/random-60-0.json": run | {"task": "tetris", "algo": "random"},
         "planning/columns-60-0-16-12.json": games
         | {"actor": "columns", "steps": 60, "seed": 0, "samples": 16, "horizon": 12, "milliseconds_an_action": 4.0},
-        "ablations/no-masks-1.json": games | {"seconds": 7.0},
+        "ablations/no-masks-1.json": games | {"variant": "no masks", "seconds": 7.0},
     }
     for name, found in kept.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
