@@ -24,6 +24,7 @@ SuccessFn = Callable[[dict[str, Any]], bool]
 """Judges an episode by the info of its last step."""
 
 _UNRECORDED_ENDS_BEFORE_WARNING = 10
+_POSITION = "curriculum"  # attribute of the model in which a curriculum keeps where it is
 
 
 class TrainingMonitor(BaseCallback, TrainingHistory):
@@ -199,10 +200,8 @@ class CurriculumCallback(BaseCallback):
     under way when a stage begins still belong to the one before. The last stage lasts for ever. Evaluation environments
     are left alone.
 
-    The position survives a restart if you keep it with the model::
-
-        json.dump(curriculum.state_dict(), file)             # when you save the model
-        curriculum.load_state_dict(json.load(file))          # before you call learn() again
+    The model keeps the position, and it is saved with it: ``learn(..., reset_num_timesteps=False)`` goes on from there,
+    also with a loaded model and a new callback of the same stages.
 
     ``curriculum/stage``, ``curriculum/difficulty`` and ``curriculum/success_rate`` are logged.
 
@@ -243,33 +242,13 @@ class CurriculumCallback(BaseCallback):
         """Share of successes over the latest ``window`` episodes of this stage; NaN before the first one is known."""
         return mean(self._successes)
 
-    def state_dict(self) -> dict[str, Any]:
-        """
-        :return: the position in the curriculum, of JSON types only
-        """
-        return {
-            "stage_index": self.stage_index,
-            "episodes_in_stage": self.episodes_in_stage,
-            "successes": list(self._successes),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """
-        Go to a position; the environments follow when ``learn()`` begins.
-
-        :param state: what ``state_dict`` returned
-        :raises ValueError: when the curriculum has no such stage
-        """
-        if not 0 <= state["stage_index"] < len(self.stages):
-            raise ValueError(
-                f"the state is in stage {state['stage_index']}, this curriculum has stages 0 to {len(self.stages) - 1}"
-            )
-        self.stage_index = state["stage_index"]
-        self.episodes_in_stage = state["episodes_in_stage"]
-        self._successes = deque(state["successes"], maxlen=self.window)
-
     def _on_training_start(self) -> None:
-        self._apply_difficulty()
+        position = getattr(self.model, _POSITION, None)
+        if self.num_timesteps and position is not None:
+            self._go_to(**position)
+        else:
+            self._begin_stage()
+        self._set_difficulty()
 
     def _on_step(self) -> bool:
         for index, info in _finished(self.locals):
@@ -281,7 +260,9 @@ class CurriculumCallback(BaseCallback):
             self.stage_index += 1
             self.episodes_in_stage = 0
             self._successes.clear()
-            self._apply_difficulty()
+            self._begin_stage()
+            self._set_difficulty()
+        self._keep_position()
         # At every step, since the logger forgets what it has written and any step may be followed by a dump
         self.logger.record("curriculum/stage", self.stage_index)
         self.logger.record("curriculum/difficulty", self.stage.difficulty)
@@ -305,7 +286,30 @@ class CurriculumCallback(BaseCallback):
             return False
         return self.stage.success_rate is None or self.success_rate >= self.stage.success_rate
 
-    def _apply_difficulty(self) -> None:
+    def _keep_position(self) -> None:
+        position = {
+            "stage_index": self.stage_index,
+            "episodes_in_stage": self.episodes_in_stage,
+            "successes": list(self._successes),
+            "began_earlier": self._began_earlier.tolist(),
+        }
+        setattr(self.model, _POSITION, position)
+
+    def _go_to(
+        self, stage_index: int, episodes_in_stage: int, successes: list[bool], began_earlier: list[bool]
+    ) -> None:
+        if stage_index >= len(self.stages):
+            raise ValueError(
+                f"the model is in stage {stage_index}, this curriculum has stages 0 to {len(self.stages) - 1}"
+            )
+        self.stage_index, self.episodes_in_stage = stage_index, episodes_in_stage
+        self._successes = deque(successes, maxlen=self.window)
+        self._began_earlier = np.resize(began_earlier, self.training_env.num_envs)
+
+    def _begin_stage(self) -> None:
+        self._began_earlier = np.ones(self.training_env.num_envs, dtype=bool)
+
+    def _set_difficulty(self) -> None:
         env = self.training_env
         difficulty = self.stage.difficulty
         message = "CurriculumCallback needs training environments with a method set_difficulty(difficulty)"
@@ -316,7 +320,6 @@ class CurriculumCallback(BaseCallback):
             env.env_method("set_difficulty", difficulty)
         except (AttributeError, NotImplementedError) as error:
             raise AttributeError(message) from error
-        self._began_earlier = np.ones(env.num_envs, dtype=bool)
         if self.verbose >= 1:
             print(f"CurriculumCallback: timestep {self.num_timesteps}, stage {self.stage_index}, {difficulty=}")
 

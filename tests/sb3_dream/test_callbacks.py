@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -20,7 +21,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor, VecNormalize
 
 from sb3_dream.callbacks import CurriculumCallback, Stage, TrainingMonitor
+from sb3_dream.dream import DREAM
 from sb3_dream.history import Episode, Scalars, TrainingHistory
+from tests.sb3_dream.tiny import SavedWalk, parameters, tiny
 
 LENGTH = 5
 
@@ -401,24 +404,72 @@ def test_the_curriculum_is_logged_with_every_dump() -> None:
     assert monitor.scalar("curriculum/success_rate")[1].max() == 1.0
 
 
-def test_the_position_survives_a_restart() -> None:
-    def make() -> CurriculumCallback:
-        return CurriculumCallback([Stage(0, min_episodes=2), Stage(1, min_episodes=4, success_rate=0.5), Stage(2)])
+def three_stages() -> CurriculumCallback:
+    return CurriculumCallback([Stage(0, min_episodes=2), Stage(1, min_episodes=4, success_rate=0.5), Stage(2)])
 
-    first = make()
-    dqn(corridors()).learn(35, callback=first)
+
+def test_a_saved_model_goes_on_in_its_stage(tmp_path: Path) -> None:
+    model, first = dqn(corridors()), three_stages()
+    model.learn(35, callback=first)
     assert (first.stage_index, first.episodes_in_stage) == (1, 3)
+    model.save(tmp_path / "model")
 
-    second, seen = make(), Difficulties()
-    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert second.state_dict() == first.state_dict() and second.success_rate == 1.0
-    dqn(corridors()).learn(25, callback=[second, seen])
-    # One under the environment's own difficulty, the fourth of the stage, one under way, then the next stage
-    assert seen.seen == [0, 1, 1, 2, 2]
+    second, seen = three_stages(), Difficulties()
+    loaded = DQN.load(tmp_path / "model", corridors())
+    loaded.learn(25, callback=[second, seen], reset_num_timesteps=False)
+    # One under the environment's own difficulty, which is the fourth of the stage, one under way, then the next stage
+    assert seen.seen == [0, 1, 2, 2, 2] and second.stage == Stage(2)
 
-    short = CurriculumCallback([Stage(0)])
-    with pytest.raises(ValueError, match="stage 1, this curriculum has stages 0 to 0"):
-        short.load_state_dict(first.state_dict())
+    with pytest.raises(ValueError, match="the model is in stage 2, this curriculum has stages 0 to 0"):
+        loaded.learn(5, callback=CurriculumCallback([Stage(0)]), reset_num_timesteps=False)
+
+
+class Lessons(SavedWalk):
+    """A corridor whose difficulty is the number of steps that an episode may take."""
+
+    coming = 3
+
+    def set_difficulty(self, difficulty: int) -> None:
+        self.coming = difficulty
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self.limit = self.coming
+        return super().reset(**kwargs)
+
+    def get_state(self) -> Any:
+        return super().get_state(), self.limit, self.coming
+
+    def set_state(self, state: Any) -> None:
+        walk, self.limit, self.coming = state
+        super().set_state(walk)
+
+
+def test_a_checkpoint_goes_on_in_the_middle_of_a_stage(tmp_path: Path) -> None:
+    def curriculum() -> CurriculumCallback:
+        return CurriculumCallback([Stage(3, min_episodes=2), Stage(4, min_episodes=16), Stage(6)])
+
+    def make() -> VecMonitor:
+        return VecMonitor(DummyVecEnv([Lessons, Lessons]))
+
+    whole, seen = tiny(make()), curriculum()
+    whole.learn(80, callback=seen)
+    assert seen.stage == Stage(6)
+
+    stopped, half = tiny(make()), curriculum()
+    stopped.learn(34, callback=half)
+    assert half.stage_index == 1 and half.episodes_in_stage > 0
+    resumed, rest = DREAM.load_checkpoint(stopped.save_checkpoint(tmp_path), make(), "cpu"), curriculum()
+    resumed.learn(46, callback=rest, reset_num_timesteps=False)
+    assert (rest.stage_index, rest.episodes_in_stage) == (seen.stage_index, seen.episodes_in_stage)
+    kept = parameters(resumed)
+    assert all(th.equal(kept[name], value) for name, value in parameters(whole).items())
+
+
+def test_a_new_run_of_the_same_model_begins_with_the_first_stage() -> None:
+    model, second = dqn(corridors()), three_stages()
+    model.learn(35, callback=three_stages())
+    model.learn(5, callback=second)
+    assert second.stage == Stage(0, min_episodes=2)
 
 
 @pytest.mark.parametrize("vec_env_class", [DummyVecEnv, partial(SubprocVecEnv, start_method="fork")])
