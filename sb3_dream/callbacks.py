@@ -307,6 +307,7 @@ class CurriculumCallback(BaseCallback):
         self._began_earlier = np.resize(began_earlier, self.training_env.num_envs)
 
     def _begin_stage(self) -> None:
+        """Episodes that are under way now will not count."""
         self._began_earlier = np.ones(self.training_env.num_envs, dtype=bool)
 
     def _set_difficulty(self) -> None:
