@@ -249,9 +249,11 @@ class CurriculumCallback(BaseCallback):
         else:
             self._begin_stage()
         self._set_difficulty()
+        self._keep_position()
 
     def _on_step(self) -> bool:
-        for index, info in _finished(self.locals):
+        finished = _finished(self.locals)
+        for index, info in finished:
             if self._began_earlier[index]:
                 self._began_earlier[index] = False
             else:
@@ -262,7 +264,8 @@ class CurriculumCallback(BaseCallback):
             self._successes.clear()
             self._begin_stage()
             self._set_difficulty()
-        self._keep_position()
+        if finished:
+            self._keep_position()
         # At every step, since the logger forgets what it has written and any step may be followed by a dump
         self.logger.record("curriculum/stage", self.stage_index)
         self.logger.record("curriculum/difficulty", self.stage.difficulty)
@@ -298,13 +301,13 @@ class CurriculumCallback(BaseCallback):
     def _go_to(
         self, stage_index: int, episodes_in_stage: int, successes: list[bool], began_earlier: list[bool]
     ) -> None:
-        if stage_index >= len(self.stages):
+        if not 0 <= stage_index < len(self.stages):
             raise ValueError(
                 f"the model is in stage {stage_index}, this curriculum has stages 0 to {len(self.stages) - 1}"
             )
         self.stage_index, self.episodes_in_stage = stage_index, episodes_in_stage
         self._successes = deque(successes, maxlen=self.window)
-        self._began_earlier = np.resize(began_earlier, self.training_env.num_envs)
+        self._began_earlier = np.resize(began_earlier, self.training_env.num_envs)  # perhaps another number of them
 
     def _begin_stage(self) -> None:
         """Episodes that are under way now will not count."""

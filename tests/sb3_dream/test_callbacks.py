@@ -412,11 +412,15 @@ def test_a_saved_model_goes_on_in_its_stage(tmp_path: Path) -> None:
     model, first = dqn(corridors()), three_stages()
     model.learn(35, callback=first)
     assert (first.stage_index, first.episodes_in_stage) == (1, 3)
+    position = vars(model)["curriculum"]
+    assert json.loads(json.dumps(position)) == position
     model.save(tmp_path / "model")
 
     second, seen = three_stages(), Difficulties()
     loaded = DQN.load(tmp_path / "model", corridors())
-    loaded.learn(25, callback=[second, seen], reset_num_timesteps=False)
+    loaded.learn(1, callback=[second, seen], reset_num_timesteps=False)
+    assert vars(loaded)["curriculum"] == position and second.success_rate == 1.0
+    loaded.learn(24, callback=[second, seen], reset_num_timesteps=False)
     # One under the environment's own difficulty, which is the fourth of the stage, one under way, then the next stage
     assert seen.seen == [0, 1, 2, 2, 2] and second.stage == Stage(2)
 
@@ -468,8 +472,8 @@ def test_a_checkpoint_goes_on_in_the_middle_of_a_stage(tmp_path: Path) -> None:
 def test_a_new_run_of_the_same_model_begins_with_the_first_stage() -> None:
     model, second = dqn(corridors()), three_stages()
     model.learn(35, callback=three_stages())
-    model.learn(5, callback=second)
-    assert second.stage == Stage(0, min_episodes=2)
+    model.learn(3, callback=second)  # before an episode ends
+    assert second.stage == Stage(0, min_episodes=2) and vars(model)["curriculum"]["stage_index"] == 0
 
 
 @pytest.mark.parametrize("vec_env_class", [DummyVecEnv, partial(SubprocVecEnv, start_method="fork")])
