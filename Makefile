@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1 - \2/p' $(MAKEFILE_LIST)
 
-train: setup  ## train DREAM on Tetris for five to ten minutes, then show what it learned (run again: resumes)
+train: setup  ## train DREAM on Tetris for about ten minutes, then show what it learned (run again: resumes)
 	$(BIN)/python -m sb3_dream quickstart --env $(GAME)
 
 test: setup  ## run the tests, in two processes

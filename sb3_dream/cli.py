@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plot": ("sb3_dream.zoo_commands:plot", "plot what was logged: plot train|all|file (RL Zoo's flags)"),
     "compare": ("sb3_dream.compare:main", "train several algorithms with several seeds and write a report"),
     "play": ("sb3_dream.play:main", "play Tetris with the keyboard, or watch --agent model.zip"),
-    "quickstart": ("sb3_dream.quickstart:main", "train DREAM on Tetris for 5 to 10 minutes and show what it learned"),
+    "quickstart": ("sb3_dream.quickstart:main", "train DREAM on Tetris for about ten minutes and show what it learned"),
 }
 
 

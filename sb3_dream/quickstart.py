@@ -24,7 +24,6 @@ from sb3_dream.runs import Run, evaluation_env, versions
 from sb3_dream.stopping import StopSignal
 from tetris_gym.recording import record
 
-STEPS = 10_000
 LINES = "total_lines"
 PIECES = "pieces_placed"
 GAMES_SEED = 1_000_000
@@ -44,19 +43,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--env", default=DEFAULT_ENV, choices=FRAMES_A_SECOND, help="what to play (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=STEPS, help="environment steps to train (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="environment steps to train (default: for about ten minutes)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
     parser.add_argument("--games", type=int, default=20, help="games to measure (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
     known = parser.parse_args(arguments)
 
-    for name, least in (("steps", 1), ("seed", 0), ("games", 1)):
-        if getattr(known, name) < least:
-            raise CommandError(f"--{name} must be at least {least}, got {getattr(known, name)}")
     zoo.register()
-    run = Run(known.output, ALGO, known.env, known.steps, known.seed)
+    config = zoo.quick_config_file(known.env)
+    steps = int(zoo.read_entry(config, known.env)["n_timesteps"]) if known.steps is None else known.steps
+    for name, value, least in (("steps", steps, 1), ("seed", known.seed, 0), ("games", known.games, 1)):
+        if value < least:
+            raise CommandError(f"--{name} must be at least {least}, got {value}")
+    run = Run(known.output, ALGO, known.env, steps, known.seed, config)
     result = run.result()
-    if result.get("steps", 0) >= known.steps:
+    if result.get("steps", 0) >= steps:
         print(f"Found a finished run of {result['steps']:,} steps in {run.folder}.")
     else:
         with StopSignal() as stop:

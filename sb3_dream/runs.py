@@ -35,13 +35,15 @@ class Run:
     :param env_id: Gymnasium's id
     :param steps: environment steps to train for
     :param seed: of everything random
+    :param config: file of the hyperparameters; None for the one that ``train`` takes
     """
 
-    def __init__(self, folder: Path, algo: str, env_id: str, steps: int, seed: int) -> None:
+    def __init__(self, folder: Path, algo: str, env_id: str, steps: int, seed: int, config: Path | None = None) -> None:
         self.algo = algo
         self.env_id = env_id
         self.steps = steps
         self.seed = seed
+        self.config = config
         self.name = EnvironmentName(env_id)
         self.folder = folder / algo / f"{self.name}_{seed + 1}"
 
@@ -110,7 +112,7 @@ class Run:
                 trained_agent=str(start) if resume else "",
                 seed=self.seed,
                 verbose=0,
-                config=str(zoo.config_file(self.algo, self.env_id)),
+                config=str(self.config or zoo.config_file(self.algo, self.env_id)),
                 show_progress=progress,
                 save_replay_buffer=keep_buffer,
                 arguments=["--algo", self.algo, "--env", self.env_id, "-n", str(self.steps)],

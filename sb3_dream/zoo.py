@@ -127,6 +127,26 @@ def config_file(algo: str, env_id: str) -> Path:
     raise CommandError(f"no hyperparameters for {algo} on {env_id}: give a file that has them with -conf FILE.yml")
 
 
+def quick_config_file(env_id: str) -> Path:
+    """
+    Hyperparameters that make the most of a few minutes.
+
+    :param env_id: a known environment
+    :return: DREAM's file for them if it names the environment, else the usual one
+    """
+    quick = find_config("quick/dream.yml")
+    return quick if env_id in read_config(quick) else config_file("dream", env_id)
+
+
+def find_config(name: str) -> Path:
+    """
+    :param name: of a file of hyperparameters, in this folder or, if it is not there, in ``zoo_configs``
+    :return: its path
+    """
+    ours = _own_configs() / name
+    return ours if ours.is_file() and not Path(name).is_file() else Path(name)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """
     :param path: a YAML file with an entry for each environment

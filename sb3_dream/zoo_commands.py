@@ -163,7 +163,9 @@ def _train(arguments: list[str], resume: Path | None = None) -> int:
         if known.conf is None:
             complete += ["-conf", str(zoo.config_file(known.algo, known.env))]
         elif known.conf.endswith((".yml", ".yaml")):
-            zoo.read_config(Path(known.conf))
+            path = zoo.find_config(known.conf)
+            zoo.read_config(path)
+            complete += ["-conf", str(path)]  # the last one counts
         if known.model is not None:
             check_model_file(Path(known.model))
         if known.storage is not None:

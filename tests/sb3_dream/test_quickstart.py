@@ -12,8 +12,8 @@ from sb3_dream.callbacks import TrainingMonitor
 from sb3_dream.cli import main
 from sb3_dream.history import TrainingHistory
 
-#: More than the first game takes.
-STEPS = 200
+#: More than the first of 16 games takes.
+STEPS = 960
 RUN = Path("runs/quickstart/dream/TetrisDirect-v0_1")
 
 
@@ -28,9 +28,9 @@ def start(steps: int, *more: str) -> int:
 
 
 def test_it_is_found_when_finished_and_made_longer_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert start(60) == 0
+    assert start(64) == 0
     printed = capsys.readouterr().out
-    assert "Training DREAM on TetrisDirect-v0 for 60 steps" in printed
+    assert "Training DREAM on TetrisDirect-v0 for 64 steps" in printed
     for player in ("DREAM, most likely action", "DREAM, sampled actions", "random player"):
         assert player in printed
     for name in ("TetrisDirect-v0.zip", "progress.png", "agent.gif"):
@@ -40,15 +40,15 @@ def test_it_is_found_when_finished_and_made_longer_when_asked(capsys: pytest.Cap
         assert film.n_frames > 1
     numbers = printed[printed.index("lines a game") : printed.index("To go on")]
 
-    assert start(60) == 0
+    assert start(64) == 0
     again = capsys.readouterr().out
-    assert "Found a finished run of 60 steps" in again
+    assert "Found a finished run of 64 steps" in again
     assert numbers in again
 
-    assert start(90) == 0
+    assert start(96) == 0
     longer = capsys.readouterr().out
     assert "Going on with DREAM" in longer
-    assert quickstart.Run(Path("runs/quickstart"), "dream", "TetrisDirect-v0", 90, 0).load().num_timesteps == 90
+    assert quickstart.Run(Path("runs/quickstart"), "dream", "TetrisDirect-v0", 96, 0).load().num_timesteps == 96
 
 
 def test_with_placements(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_stopped_it_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert "the same command again" in capsys.readouterr().out
     assert not (RUN / "result.json").exists()
     game = TrainingHistory.load(RUN / "history.jsonl").episodes
-    assert len(game) == 1
+    assert game
     assert start(STEPS) == 0
     assert "Going on with DREAM" in capsys.readouterr().out
-    assert TrainingHistory.load(RUN / "history.jsonl").episodes[:1] == game
+    assert TrainingHistory.load(RUN / "history.jsonl").episodes[: len(game)] == game
