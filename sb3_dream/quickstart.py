@@ -28,6 +28,8 @@ LINES = "total_lines"
 PIECES = "pieces_placed"
 GAMES_SEED = 1_000_000
 MAX_FRAMES = 300
+#: Steps of the comparison that is suggested: a matter of minutes with DREAM's usual values.
+COMPARED = 10_000
 FRAMES_A_SECOND = {DEFAULT_ENV: 15, "TetrisPlacement-v0": 5}
 
 
@@ -168,6 +170,6 @@ def _tell(run: Run, result: dict[str, Any]) -> None:
         f"  {command} quickstart --env {env} --steps {2 * run.steps} --seed {run.seed} --output {folder}"
         "   (goes on from here)\n"
         f"  {command} quickstart --env {other}\n"
-        f"  {command} compare --env {env} --algos dream,ppo,random --steps {run.steps} --seeds 1\n"
+        f"  {command} compare --env {env} --algos dream,ppo,random --steps {COMPARED} --seeds 1\n"
         f"  {command} train --algo {ALGO} --env CartPole-v1 -P"
     )

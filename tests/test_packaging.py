@@ -39,8 +39,10 @@ def test_the_wheel_holds_packages_types_and_hyperparameters(unpacked: Path) -> N
         assert (unpacked / package / "py.typed").is_file()
         shipped = {path.relative_to(unpacked) for path in (unpacked / package).rglob("*.py")}
         assert shipped == {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")}
-    configs = {path.name for path in (ROOT / "zoo_configs").iterdir()}
-    assert {path.name for path in (unpacked / "sb3_dream" / "zoo_configs").iterdir()} == configs
+    configs, ours = unpacked / "sb3_dream" / "zoo_configs", ROOT / "zoo_configs"
+    assert {path.relative_to(configs) for path in configs.rglob("*")} == {
+        path.relative_to(ours) for path in ours.rglob("*")
+    }
 
 
 def test_the_wheel_works_outside_the_checkout(unpacked: Path, tmp_path: Path) -> None:

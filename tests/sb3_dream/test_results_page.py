@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablations, learning, planning, results_page
+from benchmarks import ablations, learning, planning, results_page, wall_clock
 
 
 def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,6 +19,8 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "tetris/random-60-0.json": run | {"task": "tetris", "algo": "random"},
         "planning/columns-60-0-16-12.json": games
         | {"actor": "columns", "steps": 60, "seed": 0, "samples": 16, "horizon": 12, "milliseconds_an_action": 4.0},
+        "wall_clock/ppo-0-0.json": games
+        | {"run": "ppo", "steps": 90, "seed": 0, "samples": 0, "training_seconds": 9.0},
         "ablations/no-masks-1.json": games | {"variant": "no masks", "seconds": 7.0},
     }
     for name, found in kept.items():
@@ -26,6 +28,7 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (tmp_path / name).write_text(json.dumps(found))
     monkeypatch.setattr(learning, "RESULTS", tmp_path)
     monkeypatch.setattr(planning, "RESULTS", tmp_path / "planning")
+    monkeypatch.setattr(wall_clock, "RESULTS", tmp_path / "wall_clock")
     monkeypatch.setattr(ablations, "RESULTS", tmp_path / "ablations")
     text = results_page.write_page(tmp_path / "docs").read_text()
     headings = [line for line in text.splitlines() if line.startswith("## ")]
@@ -34,12 +37,14 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "## TetrisDirect-v0, 70 steps",
         "## CartPole-v1, 60 steps",
         "## Planning on Tetris",
+        "## TetrisDirect-v0 in the same time",
         "## Ablations",
     ]
     assert (
         text.count("| tetris | 60 | ") == 2
         and "| columns | 60 | 0 | 16 | 12 | 2 | 1.50 ± 1.06 | 3 | 15.0 | 1.5 | 4.0 |" in text
     )
+    assert "| ppo | 90 | 9 | most likely | 1.50 ± 1.06 | 1.5 |" in text
     assert "| no masks | `use_masking:False` | 1.5 | 2 | 7 |" in text
     figures = [path.name for path in (tmp_path / "docs" / "images" / "results").iterdir()]
     assert figures == ["tetris-60.png"]  # nothing was measured on the way to the others

@@ -15,12 +15,12 @@ zoo.register()
 def test_an_algorithm_is_measured_and_tabulated(
     algo: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played = wall_clock.measure(algo, 3, tmp_path / "agents", told, games=2)
+    played = wall_clock.measure(algo, told, 3, tmp_path / "agents", games=2)
     monkeypatch.setattr(wall_clock, "RESULTS", tmp_path)
     for found in played:
-        assert (found["algo"], found["seed"], len(found["returns"])) == (algo, 3, 2)
+        assert (found["settings"], found["seed"], len(found["returns"])) == (told, 3, 2)
         assert found["training_seconds"] > 0
-        (tmp_path / f"{algo}-3-{found['samples']}.json").write_text(json.dumps(found))
+        (tmp_path / f"{algo}-3-{found['samples']}.json").write_text(json.dumps({"run": algo} | found))
     rows = wall_clock.table().splitlines()[2:]
     ways = ["most likely", "planning"] if algo == "dream" else ["most likely"]
     assert [row.split(" | ")[3] for row in rows] == ways
