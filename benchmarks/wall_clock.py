@@ -29,7 +29,7 @@ from tetris_gym import TetrisVecEnv
 
 RESULTS = Path(__file__).parent / "results" / "wall_clock"
 ENV = "TetrisDirect-v0"
-#: The algorithm, and what else ``train`` is told. DREAM takes both cores; PPO makes 1.5 times as many steps a second then.
+#: The algorithm, and what else ``train`` is told. DREAM takes both cores, where PPO would make 1.5 times as many steps.
 RUNS = {
     "ppo": ("ppo", "-n 3000000 --num-threads 1"),
     "ppo, longer": ("ppo", "-n 4000000 --num-threads 1"),
