@@ -32,7 +32,7 @@ ENV = "TetrisDirect-v0"
 #: The algorithm, and what else ``train`` is told. DREAM takes both cores, where PPO would make 1.5 times as many steps.
 RUNS = {
     "ppo": ("ppo", "-n 3000000 --num-threads 1"),
-    "ppo, longer": ("ppo", "-n 4000000 --num-threads 1"),
+    "ppo-longer": ("ppo", "-n 4000000 --num-threads 1"),
     "ppo_mask": ("ppo_mask", "-n 1500000 --num-threads 1"),
     "a2c": ("a2c", "-n 2300000 --num-threads 1"),
     "dqn": ("dqn", "-n 450000 --num-threads 1"),
@@ -93,7 +93,7 @@ def main() -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in known.seeds:
         for name in known.only:
-            file = f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+            file = f"{name}-{seed}"
             if not (RESULTS / f"{file}-0.json").is_file():
                 for found in measure(*RUNS[name], seed, known.folder / file):
                     text = json.dumps({"run": name} | found, indent=1)
