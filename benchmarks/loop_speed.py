@@ -2,9 +2,11 @@
 
     python benchmarks/loop_speed.py --json loop_speed.json
     python benchmarks/loop_speed.py --env CartPole-v1 --threads 2 --set train_ratio=8 n_epochs=1
+    python -m benchmarks.loop_speed --env benchmarks.dmc:DMC-walker_walk-v0 --subproc --set overlap_updates=True
 
 A step costs the same before and after the model's warm-up, so that is left out. Where other work disturbs the machine,
-the CPU times are the ones to trust; with one thread, on an idle machine, wall times are the same.
+the CPU times are the ones to trust; with one thread, on an idle machine, wall times are the same. The CPU time of
+processes that environments have to themselves is not counted, and updates in a step count as updates.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ from unittest.mock import patch
 
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_dream.dream import DREAM
 from sb3_dream.environments import ensure_registered
 
 #: Name of a phase -> the method of the model, or of its environments, that is the phase.
-PHASES = {"acting": "_sample_action", "environment": "step", "storing": "_store_transition", "updates": "train"}
+PHASES = {"acting": "_sample_action", "environment": "step_wait", "storing": "_store_transition", "updates": "train"}
 
 
 @dataclass
@@ -52,16 +55,18 @@ class Result:
     phases: dict[str, float]
 
 
-def measure(env_id: str, n_envs: int, steps: int, **arguments: Any) -> Result:
+def measure(env_id: str, n_envs: int, steps: int, subproc: bool = False, **arguments: Any) -> Result:
     """
     :param env_id: Gymnasium's id
     :param n_envs: environments at once
     :param steps: to measure
+    :param subproc: give each environment a process of its own
     :param arguments: of ``DREAM``
     """
     ensure_registered(env_id)
     arguments = {"learning_starts": 200, "model_warmup": 0, "seed": 0} | arguments
-    model = DREAM(make_vec_env(env_id, n_envs, seed=0), **arguments)
+    vec_env = SubprocVecEnv if subproc else DummyVecEnv
+    model = DREAM(make_vec_env(env_id, n_envs, seed=0, vec_env_cls=vec_env), **arguments)
     assert model.env is not None
     model.learn(model.learning_starts + 100)
     begun, updates, seconds = model.num_timesteps, model._n_updates, dict.fromkeys(PHASES, 0.0)
@@ -83,6 +88,7 @@ def measure(env_id: str, n_envs: int, steps: int, **arguments: Any) -> Result:
         model.learn(steps, reset_num_timesteps=False)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     seconds["rest"] = cpu - sum(seconds.values())
+    model.env.close()
     return Result(n_envs, model.num_timesteps - begun, model._n_updates - updates, wall, cpu, seconds)
 
 
@@ -118,11 +124,13 @@ def main() -> None:
     parser.add_argument("--envs", type=int, nargs="+", default=[1, 8], help="numbers of environments at once")
     parser.add_argument("--steps", type=int, default=1_000, help="to measure, after the warm-up")
     parser.add_argument("--threads", type=int, default=1, help="that PyTorch may use")
+    parser.add_argument("--subproc", action="store_true", help="give each environment a process of its own")
     parser.add_argument("--set", type=setting, nargs="+", default=[], metavar="NAME=VALUE", help="arguments of DREAM")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     th.set_num_threads(arguments.threads)
-    results = [measure(arguments.env, n_envs, arguments.steps, **dict(arguments.set)) for n_envs in arguments.envs]
+    told = dict(arguments.set)
+    results = [measure(arguments.env, n, arguments.steps, arguments.subproc, **told) for n in arguments.envs]
     print(table(results))
     if arguments.json is not None:
         machine = {"processor": platform.processor() or platform.machine(), "threads": arguments.threads}

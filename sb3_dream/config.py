@@ -91,6 +91,7 @@ class DREAMConfig:
     train_ratio: float | None = _DREAM["train_ratio"]
     train_freq: int | tuple[int, str] = _DREAM["train_freq"]
     gradient_steps: int = _DREAM["gradient_steps"]
+    overlap_updates: bool = _DREAM["overlap_updates"]
     model_warmup: int = _DREAM["model_warmup"]
     policy_delay: int = _DREAM["policy_delay"]
     policy_delay_end: int = _DREAM["policy_delay_end"]

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(minutes=30)
 #: What must be the same on all ranks, or they would wait for each other for ever.
 _SETTINGS = (
-    *("n_envs", "train_freq", "train_ratio", "gradient_steps", "learning_starts", "model_warmup"),
-    *("policy_delay", "policy_delay_end", "gamma_rise", "batch_size", "sequence_length"),
+    *("n_envs", "train_freq", "train_ratio", "gradient_steps", "overlap_updates", "learning_starts"),
+    *("model_warmup", "policy_delay", "policy_delay_end", "gamma_rise", "batch_size", "sequence_length"),
     *("imagination_horizon", "n_epochs", "n_minibatches", "actor_gradient"),
 )
 _COUNTERS = ("num_timesteps", "_n_updates", "_owed_updates")

@@ -14,6 +14,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream.arguments import check_hyperparameters, resolve_environment
 from sb3_dream.behaviour import draw_starts, evaluate, experience, losses_in_pieces
@@ -26,6 +27,7 @@ from sb3_dream.environments import action_mask_size, action_masks, observation_l
 from sb3_dream.imagination import Rollout, imagine
 from sb3_dream.nn.collectives import average_buffers, least, world_size
 from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
+from sb3_dream.overlap import Overlapped
 from sb3_dream.planning import Planner
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
 from sb3_dream.replay import SequenceReplayBuffer
@@ -68,6 +70,8 @@ class DREAM(ResumableAlgorithm):
         environments; None for SB3's own ``gradient_steps`` after each ``train_freq``
     :param train_freq: environment steps of each environment between updates
     :param gradient_steps: updates after each ``train_freq`` when ``train_ratio`` is None
+    :param overlap_updates: make them while the environments step, so one step later than otherwise: for environments
+        whose steps take long in processes of their own (``SubprocVecEnv``); needs a ``train_ratio``
     :param model_warmup: updates of the world model alone, made at once when learning starts: a policy that learns in a
         model that knows nothing yet collapses onto the model's errors
     :param policy_delay: updates of the world model for each of the actor and the critic
@@ -147,6 +151,7 @@ class DREAM(ResumableAlgorithm):
         train_ratio: float | None = 64.0,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
+        overlap_updates: bool = False,
         model_warmup: int = 500,
         policy_delay: int = 16,
         policy_delay_end: int = 8,
@@ -215,6 +220,7 @@ class DREAM(ResumableAlgorithm):
         )
         self.actor_learning_rate, self.critic_learning_rate = actor_learning_rate, critic_learning_rate
         self.sequence_length, self.train_ratio = sequence_length, train_ratio
+        self.overlap_updates = overlap_updates
         self.reward_fraction, self.terminal_fraction = reward_fraction, terminal_fraction
         self.reward_batch_size, self.rare_rewards = reward_batch_size, rare_rewards
         self.model_warmup, self.policy_delay, self.policy_delay_end = model_warmup, policy_delay, policy_delay_end
@@ -323,15 +329,27 @@ class DREAM(ResumableAlgorithm):
 
     # ----------------------------------------------------------------- collect
 
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
         """See the base class, which makes as many updates as the returned ``episode_timesteps`` if there is a ratio."""
-        rollout = super().collect_rollouts(*args, **kwargs)
+        if self.overlap_updates:
+            env = Overlapped(env, self._make_owed_updates)
+        rollout = super().collect_rollouts(env, *args, **kwargs)
         if self.train_ratio is None or self.num_timesteps <= self.learning_starts:
             return rollout
         self._owed_updates += rollout.episode_timesteps * self.train_ratio / (self.batch_size * self.sequence_length)
+        return rollout._replace(episode_timesteps=0 if self.overlap_updates else self._settle_owed_updates())
+
+    def _settle_owed_updates(self) -> int:
+        """How many updates are to be made now; a rest under one stays owed."""
         updates = int(self._owed_updates)
         self._owed_updates -= updates
-        return rollout._replace(episode_timesteps=updates)
+        return updates
+
+    def _make_owed_updates(self) -> None:
+        updates = self._settle_owed_updates()
+        if updates:
+            self.train(updates, self.batch_size)
+            self.policy.set_training_mode(False)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

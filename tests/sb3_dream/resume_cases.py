@@ -140,6 +140,7 @@ CASES = {
         parts, {"policy_kwargs": {**NETWORKS, "world_model": "rssm", "world_model_kwargs": RSSM}, "dream_length": 8}
     ),
     "processes": Case(processes),
+    "overlap": Case(processes, {"overlap_updates": True}),
     "episodes": Case(
         lambda: vectorized(partial(SavedWalk, slip=0.3), 1),
         {"train_freq": (2, "episode"), "train_ratio": None, "gradient_steps": 2},

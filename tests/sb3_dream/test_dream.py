@@ -487,6 +487,8 @@ def test_the_step_in_which_a_callback_stops_is_stored() -> None:
         ({"gamma_rise": (9, 9)}, "gamma_rise must be two whole numbers of steps, the second one larger"),
         ({"dream_length_end": 0}, "dream_length_end must be a whole number, at least 1, or None, not 0"),
         ({"train_ratio": 0.0}, "train_ratio must be above 0"),
+        ({"overlap_updates": 1}, "overlap_updates must be True or False, not 1"),
+        ({"overlap_updates": True, "train_ratio": None}, "overlap_updates must be False where train_ratio is None"),
         ({"ent_coef": -1.0}, "ent_coef must be at least 0"),
         ({"novelty_coef": "high"}, "novelty_coef must be at least 0, below 1e9, or a schedule, not 'high'"),
         ({"actor_gradient": "reinforce"}, "'score', 'dynamics', not 'reinforce'"),

@@ -132,6 +132,7 @@ TINY = {
     "terminal_fraction": st.floats(0, 1),
     "reward_batch_size": st.integers(0, 3),
     "rare_rewards": st.booleans(),
+    "overlap_updates": st.booleans(),
     "n_epochs": st.integers(1, 2),
     "seed": st.none() | st.integers(0, 9),
 }
