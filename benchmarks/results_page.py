@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from benchmarks import ablations, learning, planning, wall_clock
 from sb3_dream.compare import Plan
 from sb3_dream.report import RETURN, draw_curves
@@ -73,9 +75,11 @@ def write_page(docs: Path) -> Path:
     for (actions, rewards), of_modes in groupby(sorted(found, key=_order), key=_modes):
         rows = [planning.HEADER, *(planning.row(run) for run in of_modes)]
         sections.append("\n".join([f'With {actions} actions and the reward "{rewards}":', "", *rows, ""]))
-    for introduction, benchmark in ((WALL_CLOCK, wall_clock), (ABLATIONS, ablations)):
-        if benchmark.RESULTS.is_dir():
-            sections.append(f"{introduction}\n{benchmark.table()}\n")
+    if wall_clock.RESULTS.is_dir():
+        figure = _draw_times(docs)
+        sections.append(f"{WALL_CLOCK}\n{wall_clock.table()}\n\n![Learning curves](images/results/{figure})\n")
+    if ablations.RESULTS.is_dir():
+        sections.append(f"{ABLATIONS}\n{ablations.table()}\n")
     docs.mkdir(parents=True, exist_ok=True)
     page = docs / "results.md"
     page.write_text("\n".join(sections))
@@ -87,10 +91,24 @@ def _draw(task: str, steps: int, groups: learning.Groups, docs: Path) -> str:
     runs = {algo: found for (_, _, algo), found in groups.items()}
     counted = all(LINES in run["final"]["counters"] for of_algo in runs.values() for run in of_algo)
     plan = Plan(learning.TASKS[task].env, tuple(runs), steps, 0, 0, 0, 0, True, ())
-    path = docs / "images" / "results" / f"{task}-{steps}.png"
+    return _save(draw_curves(runs, LINES if counted else RETURN, "steps", plan), docs, f"{task}-{steps}.png")
+
+
+def _draw_times(docs: Path) -> str:
+    """The name of the figure of what was learned over time."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for run in wall_clock.measured():
+        if run.get("points"):
+            runs.setdefault(run["run"], []).append(run)
+    plan = Plan(wall_clock.ENV, tuple(runs), 0, 0, 0, 0, 0, True, ())
+    return _save(draw_curves(runs, LINES, "seconds", plan), docs, "wall_clock.png")
+
+
+def _save(figure: Figure, docs: Path, name: str) -> str:
+    path = docs / "images" / "results" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_curves(runs, LINES if counted else RETURN, "steps", plan).savefig(path, dpi=80)
-    return path.name
+    figure.savefig(path, dpi=80)
+    return name
 
 
 def _modes(run: dict[str, Any]) -> tuple[str, ...]:

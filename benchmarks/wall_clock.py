@@ -1,9 +1,9 @@
-"""What algorithms learn of ``TetrisDirect-v0`` in the time that PPO takes for some 4,000,000 steps on one core.
+"""What algorithms learn of ``TetrisDirect-v0`` in the time of some 4,000,000 of PPO's steps, or more.
 
 ``python -m benchmarks.wall_clock`` trains what is missing by ``python -m sb3_dream train``, one after another on a
 machine that should have nothing else to do, plays 100 games with each agent, and writes a file a run into
-``benchmarks/results/wall_clock/``. Steps are chosen so that each takes about as long as PPO; the table has the seconds
-of the whole command. ``--only`` chooses.
+``benchmarks/results/wall_clock/``. Steps are chosen so that each takes about as long as PPO, but for the two long runs;
+the table has the seconds of the whole command. ``--only`` chooses.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.monitor import load_results
 
 from benchmarks import planning
 from sb3_dream import zoo
@@ -29,6 +30,8 @@ from tetris_gym import TetrisVecEnv
 
 RESULTS = Path(__file__).parent / "results" / "wall_clock"
 ENV = "TetrisDirect-v0"
+LINES = "total_lines"
+SLOWER = "actor_learning_rate:lin_0.002 critic_learning_rate:lin_0.002 gamma_rise:[20000,150000]"
 #: The algorithm, and what else ``train`` is told. DREAM takes both cores, where PPO would make 1.5 times as many steps.
 RUNS = {
     "ppo": ("ppo", "-n 3000000 --num-threads 1"),
@@ -37,6 +40,8 @@ RUNS = {
     "a2c": ("a2c", "-n 2300000 --num-threads 1"),
     "dqn": ("dqn", "-n 450000 --num-threads 1"),
     "dream": ("dream", "-conf quick/dream.yml"),
+    "ppo-20m": ("ppo", "-n 20000000 --num-threads 1"),
+    "dream-800k": ("dream", f"-conf quick/dream.yml -n 800000 --num-threads 1 -params {SLOWER}"),
 }
 
 
@@ -55,14 +60,54 @@ def measure(algo: str, told: str, seed: int, folder: Path, games: int = 100) -> 
     subprocess.run([sys.executable, *command.split(), *told.split()], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
     model = max((folder / algo).glob(f"{ENV}_*/{ENV}.zip"), key=os.path.getmtime)  # an earlier try may have left one
-    about = {"settings": told, "seed": seed, "training_seconds": seconds, "cores": os.cpu_count()}
+    return play(algo, model, games, {"settings": told, "seed": seed, "training_seconds": seconds})
+
+
+def play(algo: str, model: Path, games: int, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """
+    :param algo: what has learned
+    :param model: its file, in the folder of the training
+    :param games: to play, as :func:`measure` does
+    :param about: of the training, to be told with what was played
+    :return: see :func:`measure`
+    """
+    about = about | {"cores": os.cpu_count()}
     if algo == "dream":
-        return [planning.measure(model, samples, 12, games, min(games, 50)) | about for samples in (0, 16)]
-    agent = ALGOS[algo].load(model, device="cpu")
-    env = TetrisVecEnv(min(games, 50))
-    env.seed(10_000)
-    played = evaluate(agent, env, games).as_dict()
-    return [{"steps": agent.num_timesteps, "samples": 0, "versions": versions(), **played} | about]
+        found = [planning.measure(model, samples, 12, games, min(games, 50)) | about for samples in (0, 16)]
+    else:
+        agent = ALGOS[algo].load(model, device="cpu")
+        env = TetrisVecEnv(min(games, 50))
+        env.seed(10_000)
+        played = evaluate(agent, env, games).as_dict()
+        found = [{"steps": agent.num_timesteps, "samples": 0, "versions": versions(), **played} | about]
+    found[0]["points"] = progress(model.parent, found[0]["steps"])
+    return found
+
+
+def progress(folder: Path, steps: int, points: int = 30) -> list[dict[str, Any]]:
+    """
+    :param folder: of a training, with the files of its monitors
+    :param steps: of the training
+    :param points: at most so many
+    :return: means over the games that ended in each of so many equal parts of the steps, with the seconds at its end
+    """
+    played = load_results(str(folder)).sort_values("t")
+    part = np.ceil(played["l"].cumsum() / played["l"].sum() * points).astype(int)
+    return [
+        {
+            "steps": steps * number // points,
+            "seconds": float(games["t"].max()),
+            "games": {"returns": [games["r"].mean()], "counters": {LINES: [games[LINES].mean()]}},
+        }
+        for number, games in played.groupby(part)
+    ]
+
+
+def measured() -> list[dict[str, Any]]:
+    """
+    :return: what the files hold
+    """
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
 
 
 def table() -> str:
@@ -70,12 +115,12 @@ def table() -> str:
     :return: Markdown, a row for each of :data:`RUNS` that was measured, and way to play
     """
     rows = ["| run | steps | training, s | actions | lines a game of each seed | return |", "|---" * 6 + "|"]
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    found = measured()
     for name, samples in ((name, samples) for name in RUNS for samples in (0, 16)):
         runs = [run for run in found if (run["run"], run["samples"]) == (name, samples)]
         if runs:
             seconds = ", ".join(f"{run['training_seconds']:.0f}" for run in runs)
-            lines = ", ".join(planning.with_error(run["counters"]["total_lines"]) for run in runs)
+            lines = ", ".join(planning.with_error(run["counters"][LINES]) for run in runs)
             returns = ", ".join(f"{np.mean(run['returns']):.1f}" for run in runs)
             actions = "planning" if samples else "most likely"
             rows.append(f"| {name} | {runs[0]['steps']:,} | {seconds} | {actions} | {lines} | {returns} |")

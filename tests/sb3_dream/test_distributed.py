@@ -106,9 +106,11 @@ def compare_after_every_update(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"updates": updates, "steps": model.num_timesteps, "rewards": rewards(model), "seen": count}
 
 
-def test_parameters_and_normalisers_are_the_same_on_all_ranks_after_every_update() -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_parameters_and_normalisers_are_the_same_on_all_ranks_after_every_update(overlap: bool) -> None:
     count = 3
-    results = on_ranks(count, compare_after_every_update, {"n_epochs": 2, "model_warmup": 1})
+    arguments = {"n_epochs": 2, "model_warmup": 1, "overlap_updates": overlap}
+    results = on_ranks(count, compare_after_every_update, arguments)
     assert len({tuple(result["rewards"]) for result in results}) == count, "each rank plays games of its own"
     for result in results:
         assert result["updates"] > 3
