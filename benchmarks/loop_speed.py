@@ -2,11 +2,12 @@
 
     python benchmarks/loop_speed.py --json loop_speed.json
     python benchmarks/loop_speed.py --env CartPole-v1 --threads 2 --set train_ratio=8 n_epochs=1
-    python -m benchmarks.loop_speed --env benchmarks.dmc:DMC-walker_walk-v0 --subproc --set overlap_updates=True
+    python -m benchmarks.loop_speed --env CartPole-v1 --envs 8 --delay 20 --set train_ratio=32 overlap_updates=True
 
 A step costs the same before and after the model's warm-up, so that is left out. Where other work disturbs the machine,
-the CPU times are the ones to trust; with one thread, on an idle machine, wall times are the same. The CPU time of
-processes that environments have to themselves is not counted, and updates in a step count as updates.
+the CPU times are the ones to trust; with one thread, on an idle machine, wall times are the same. ``--delay`` makes
+each environment one that takes so many milliseconds more for a step, as a robot does, in a process of its own, whose
+CPU time is not counted.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 from unittest.mock import patch
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_dream.dream import DREAM
 from sb3_dream.environments import ensure_registered
@@ -55,18 +57,36 @@ class Result:
     phases: dict[str, float]
 
 
-def measure(env_id: str, n_envs: int, steps: int, subproc: bool = False, **arguments: Any) -> Result:
+class Slow(gym.Wrapper):
+    """
+    An environment that takes its time.
+
+    :param env: any
+    :param seconds: more than it needs for each step
+    """
+
+    def __init__(self, env: gym.Env, seconds: float) -> None:
+        super().__init__(env)
+        self.seconds = seconds
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """See the environment."""
+        time.sleep(self.seconds)
+        return self.env.step(action)
+
+
+def measure(env_id: str, n_envs: int, steps: int, delay: float = 0.0, **arguments: Any) -> Result:
     """
     :param env_id: Gymnasium's id
     :param n_envs: environments at once
     :param steps: to measure
-    :param subproc: give each environment a process of its own
+    :param delay: seconds that each step takes longer, in processes of the environments' own; 0 for none of them
     :param arguments: of ``DREAM``
     """
     ensure_registered(env_id)
     arguments = {"learning_starts": 200, "model_warmup": 0, "seed": 0} | arguments
-    vec_env = SubprocVecEnv if subproc else DummyVecEnv
-    model = DREAM(make_vec_env(env_id, n_envs, seed=0, vec_env_cls=vec_env), **arguments)
+    slow: dict[str, Any] = {"wrapper_class": Slow, "wrapper_kwargs": {"seconds": delay}, "vec_env_cls": SubprocVecEnv}
+    model = DREAM(make_vec_env(env_id, n_envs, seed=0, **(slow if delay else {})), **arguments)
     assert model.env is not None
     model.learn(model.learning_starts + 100)
     begun, updates, seconds = model.num_timesteps, model._n_updates, dict.fromkeys(PHASES, 0.0)
@@ -124,13 +144,13 @@ def main() -> None:
     parser.add_argument("--envs", type=int, nargs="+", default=[1, 8], help="numbers of environments at once")
     parser.add_argument("--steps", type=int, default=1_000, help="to measure, after the warm-up")
     parser.add_argument("--threads", type=int, default=1, help="that PyTorch may use")
-    parser.add_argument("--subproc", action="store_true", help="give each environment a process of its own")
+    parser.add_argument("--delay", type=float, default=0.0, help="milliseconds that each step takes longer")
     parser.add_argument("--set", type=setting, nargs="+", default=[], metavar="NAME=VALUE", help="arguments of DREAM")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     th.set_num_threads(arguments.threads)
     told = dict(arguments.set)
-    results = [measure(arguments.env, n, arguments.steps, arguments.subproc, **told) for n in arguments.envs]
+    results = [measure(arguments.env, n, arguments.steps, arguments.delay / 1_000, **told) for n in arguments.envs]
     print(table(results))
     if arguments.json is not None:
         machine = {"processor": platform.processor() or platform.machine(), "threads": arguments.threads}

@@ -39,10 +39,11 @@ PLANNING = """## Planning on Tetris
 
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
 sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
-learned on alone, by `benchmarks/policy_alone.py`, and after 176,000 the one of 116,000, learning on
-(`examples/pretrained`); seed 2's with direct actions and columns learned more often from 30,864 steps on, as DREAM does
-now. The actor treats all columns of the board alike and is told what is seen in them ("sight"), or its critic alone is
-("critic-sight"), or neither ("columns"); or it is a plain perceptron, as in earlier versions.
+learned on alone, by `benchmarks/policy_alone.py`, and after 176,000 the one of 116,000, learning on; seed 2's with
+direct actions and columns learned more often from 30,864 steps on, as DREAM does now. The one of 800,000 steps
+learned with the values of `zoo_configs/quick/dream.yml`, as `examples/pretrained` says. The actor treats all columns
+of the board alike and is told what is seen in them ("sight"), or its critic alone is ("critic-sight"), or neither
+("columns"); or it is a plain perceptron, as in earlier versions.
 """
 
 ABLATIONS = """## Ablations
@@ -53,9 +54,10 @@ games with the most likely actions, the seconds of one core that sometimes had o
 
 WALL_CLOCK = """## TetrisDirect-v0 in the same time
 
-`python -m benchmarks.wall_clock`, on a machine with two cores. DREAM, with the values of `zoo_configs/quick/dream.yml`,
-had both; PPO had one, while the other had other work. With both, PPO makes 1.5 times as many steps a second. 100 games
-each.
+`python -m benchmarks.wall_clock`, on a machine with two cores. DREAM, with the values of
+`zoo_configs/quick/dream.yml`, had both for 100,000 steps; PPO, and DREAM with 800,000 steps and smaller rates, had
+one, while the other had other work. With both, PPO makes 1.5 times as many steps a second. 100 games each; the figure
+shows those that they trained on.
 """
 
 

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.wall_clock`` trains what is missing by ``python -m sb3_dream train``, one after another on a
 machine that should have nothing else to do, plays 100 games with each agent, and writes a file a run into
-``benchmarks/results/wall_clock/``. Steps are chosen so that each takes about as long as PPO, but for the two long runs;
+``benchmarks/results/wall_clock/``. Steps are chosen so that each takes about as long as PPO, but for the long one;
 the table has the seconds of the whole command. ``--only`` chooses.
 """
 
@@ -40,7 +40,6 @@ RUNS = {
     "a2c": ("a2c", "-n 2300000 --num-threads 1"),
     "dqn": ("dqn", "-n 450000 --num-threads 1"),
     "dream": ("dream", "-conf quick/dream.yml"),
-    "ppo-20m": ("ppo", "-n 20000000 --num-threads 1"),
     "dream-800k": ("dream", f"-conf quick/dream.yml -n 800000 --num-threads 1 -params {SLOWER}"),
 }
 
