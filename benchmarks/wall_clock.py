@@ -59,18 +59,7 @@ def measure(algo: str, told: str, seed: int, folder: Path, games: int = 100) -> 
     subprocess.run([sys.executable, *command.split(), *told.split()], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
     model = max((folder / algo).glob(f"{ENV}_*/{ENV}.zip"), key=os.path.getmtime)  # an earlier try may have left one
-    return play(algo, model, games, {"settings": told, "seed": seed, "training_seconds": seconds})
-
-
-def play(algo: str, model: Path, games: int, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """
-    :param algo: what has learned
-    :param model: its file, in the folder of the training
-    :param games: to play, as :func:`measure` does
-    :param about: of the training, to be told with what was played
-    :return: see :func:`measure`
-    """
-    about = about | {"cores": os.cpu_count()}
+    about = {"settings": told, "seed": seed, "training_seconds": seconds, "cores": os.cpu_count()}
     if algo == "dream":
         found = [planning.measure(model, samples, 12, games, min(games, 50)) | about for samples in (0, 16)]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -29,7 +30,8 @@ class Overlapped(VecEnvWrapper):
         try:
             self._meanwhile()
         except BaseException:
-            self.venv.step_wait()  # or the next reset would be answered with what this step led to
+            with suppress(EOFError, ConnectionError):  # of processes that the same Ctrl-C has ended
+                self.venv.step_wait()  # or the next reset would be answered with what this step led to
             raise
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -8,9 +8,10 @@ from benchmarks.loop_speed import PHASES, measure, setting, table
 from tests.sb3_dream.tiny import NETWORKS
 
 
-def test_all_time_belongs_to_a_phase_and_all_steps_are_counted() -> None:
+@pytest.mark.parametrize(("delay", "overlap"), [(0.0, False), (0.001, True)])
+def test_all_time_belongs_to_a_phase_and_all_steps_are_counted(delay: float, overlap: bool) -> None:
     small = {"policy_kwargs": NETWORKS, "batch_size": 2, "sequence_length": 4, "imagination_starts": 4}
-    result = measure("CartPole-v1", 2, 40, learning_starts=16, train_ratio=2.0, **small)
+    result = measure("CartPole-v1", 2, 40, delay, learning_starts=16, train_ratio=2.0, overlap_updates=overlap, **small)
     assert (result.steps, result.updates) == (40, 10)
     assert set(result.phases) == {*PHASES, "rest"}
     assert all(seconds > 0 for seconds in result.phases.values())
