@@ -11,14 +11,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from benchmarks import ablations, learning, planning, wall_clock
+from benchmarks.wall_clock import LINES
 from sb3_dream.compare import Plan
-from sb3_dream.report import RETURN, draw_curves
+from sb3_dream.report import RETURN, Results, draw_curves
 
 DOCS = Path(__file__).parents[1] / "docs"
-LINES = "total_lines"
 
 INTRODUCTION = """# Results
 
@@ -92,24 +90,24 @@ def _draw(task: str, steps: int, groups: learning.Groups, docs: Path) -> str:
     """The name of the figure of a task's learning curves."""
     runs = {algo: found for (_, _, algo), found in groups.items()}
     counted = all(LINES in run["final"]["counters"] for of_algo in runs.values() for run in of_algo)
-    plan = Plan(learning.TASKS[task].env, tuple(runs), steps, 0, 0, 0, 0, True, ())
-    return _save(draw_curves(runs, LINES if counted else RETURN, "steps", plan), docs, f"{task}-{steps}.png")
+    env = learning.TASKS[task].env
+    return _save_curves(runs, LINES if counted else RETURN, "steps", env, docs, f"{task}-{steps}.png")
 
 
 def _draw_times(docs: Path) -> str:
     """The name of the figure of what was learned over time."""
-    runs: dict[str, list[dict[str, Any]]] = {}
+    runs: Results = {}
     for run in wall_clock.measured():
         if run.get("points"):
             runs.setdefault(run["run"], []).append(run)
-    plan = Plan(wall_clock.ENV, tuple(runs), 0, 0, 0, 0, 0, True, ())
-    return _save(draw_curves(runs, LINES, "seconds", plan), docs, "wall_clock.png")
+    return _save_curves(runs, LINES, "seconds", wall_clock.ENV, docs, "wall_clock.png")
 
 
-def _save(figure: Figure, docs: Path, name: str) -> str:
+def _save_curves(runs: Results, measure: str, axis: str, env: str, docs: Path, name: str) -> str:
+    plan = Plan(env, tuple(runs), 0, 0, 0, 0, 0, True, ())
     path = docs / "images" / "results" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    draw_curves(runs, measure, axis, plan).savefig(path, dpi=80)
     return name
 
 

@@ -130,8 +130,7 @@ def check_hyperparameters(model: Any) -> None:
     require(callable(clip) or (_is_number(clip) and clip > 0), "clip_range", "above 0, or a schedule")
     ratio = model.train_ratio
     require(ratio is None or (_is_number(ratio) and 0 < ratio < 1e9), "train_ratio", "above 0, below 1e9, or None")
-    if ratio is None:
-        require(not model.overlap_updates, "overlap_updates", "False where train_ratio is None")
+    require(not (ratio is None and model.overlap_updates), "overlap_updates", "False where train_ratio is None")
     end = model.dream_length_end
     require(end is None or (_is_whole(end) and end >= 1), "dream_length_end", "a whole number, at least 1, or None")
     require(_is_number(model.ent_coef) and 0 <= model.ent_coef < 1e9, "ent_coef", "at least 0, below 1e9")

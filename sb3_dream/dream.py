@@ -331,7 +331,7 @@ class DREAM(ResumableAlgorithm):
 
     def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
         """See the base class, which makes as many updates as the returned ``episode_timesteps`` if there is a ratio."""
-        if self.overlap_updates:
+        if self.overlap_updates and self._owed_updates >= 1:  # a wrapper asks every process something when it is made
             env = Overlapped(env, self._make_owed_updates)
         rollout = super().collect_rollouts(env, *args, **kwargs)
         if self.train_ratio is None or self.num_timesteps <= self.learning_starts:
