@@ -9,12 +9,12 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from tetris_gym import kernels, layout, placements
+from tetris_gym import engine, kernels, layout, placements
 from tetris_gym.infos import INFO_COLUMNS, idle_info, read_info
 from tetris_gym.outcome import Outcome, read_outcome
 from tetris_gym.rendering import Scene, TetrisRenderer
 from tetris_gym.rewards import CUSTOM, RewardMode, evaluate
-from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, as_integer, whole_number
+from tetris_gym.settings import MAX_DIFFICULTY, ActionMode, ObsType, Settings, as_field, as_integer, whole_number
 from tetris_gym.views import new_painter, observe_dicts, observe_picture, read_scene
 
 _THIS = np.zeros(1, dtype=np.int64)
@@ -165,16 +165,20 @@ class TetrisEnv(gym.Env[Any, Any]):
         Begin an episode.
 
         :param seed: seed of the environment's generator; None goes on with the present one
-        :param options: none are known: None or an empty dictionary
+        :param options: None, or {"field": the stack to begin with}: cell values of shape (20, 10), the highest row
+            first, 0 where a cell is empty, 1 to 7 the cells of pieces, 8 garbage. No row may be full, and the two
+            highest are empty
         :return: the first observation and its info
-        :raises ValueError: if there are options
+        :raises ValueError: if there is any other option, or no game can begin with that stack
         """
+        field = as_field(options)
         super().reset(seed=seed)
-        if options:
-            raise ValueError(f"TetrisEnv.reset() knows no options, got {options!r}.")
         seeds = self.np_random.integers(0, 2**64, size=1, dtype=np.uint64).view(np.int64)
         observation = np.empty((1, self._flat_size), dtype=np.float32)
         kernels.reset_games(self._games, _THIS, seeds, observation)
+        if field is not None:
+            engine.write_field(self._game, field)
+            kernels.observe_flat(self._games, observation)
         info = self._changed_info()
         if self.render_mode == "human":
             self.render()

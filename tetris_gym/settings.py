@@ -9,10 +9,11 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from tetris_gym.engine import NUM_ACTIONS
 from tetris_gym.observations import FLAT_LAYOUT, FLAT_SIZE, dict_space, flat_space
-from tetris_gym.pieces import NUM_COLUMNS, NUM_ROTATIONS, NUM_ROWS
+from tetris_gym.pieces import GARBAGE, HIDDEN_ROWS, NUM_COLUMNS, NUM_ROTATIONS, NUM_ROWS
 from tetris_gym.placements import NUM_PLACEMENTS
 from tetris_gym.rendering import TetrisRenderer, frame_shape
 from tetris_gym.rewards import RewardMode, parse_reward_mode
@@ -60,6 +61,29 @@ def _one_of(value: Any, name: str, choices: tuple[str, ...]) -> Any:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"Unknown {name} {value!r}: expected one of {choices}.")
     return value
+
+
+def as_field(options: dict[str, Any] | None) -> NDArray[np.uint8] | None:
+    """
+    :param options: of a reset
+    :return: the stack that they ask for, with its hidden rows, shape (24, 10); None for an empty one
+    :raises ValueError: if there is any other option, or no game can begin with that stack
+    """
+    if not options:
+        return None
+    if set(options) != {"field"}:
+        raise ValueError(f'reset() knows no options but "field", got {options!r}.')
+    field = np.asarray(options["field"])
+    expected = f"The option field must be {NUM_ROWS} x {NUM_COLUMNS} integers from 0 to {GARBAGE}"
+    if field.shape != (NUM_ROWS, NUM_COLUMNS) or field.dtype.kind not in "iu":
+        raise ValueError(f"{expected}, got {field.dtype} of shape {field.shape}.")
+    if field.min() < 0 or field.max() > GARBAGE:
+        raise ValueError(f"{expected}, got {field.min()} to {field.max()}.")
+    if field[:2].any():
+        raise ValueError("The option field leaves no room for a piece: its two highest rows must be empty.")
+    if field.all(axis=1).any():
+        raise ValueError("The option field has a full row, which a game would have cleared.")
+    return np.pad(field.astype(np.uint8), ((HIDDEN_ROWS, 0), (0, 0)))
 
 
 class Settings:

@@ -1,4 +1,4 @@
-"""Wrappers: zeros after the observation, and another reward."""
+"""Wrappers: zeros after the observation, another reward, and exercises to begin with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from tetris_gym.env import TetrisEnv
+from tetris_gym.pieces import GARBAGE, NUM_COLUMNS, NUM_ROWS
 from tetris_gym.rewards import RewardMode as Mode
 from tetris_gym.rewards import evaluate, parse_reward_mode
 from tetris_gym.settings import whole_number
@@ -71,3 +72,61 @@ class RewardMode(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """
         observation, _, terminated, truncated, info = self.env.step(action)
         return observation, evaluate(self._function, self._tetris.outcome()), terminated, truncated, info
+
+
+class GapStart(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """
+    Exercises for :class:`~sb3_dream.CurriculumCallback`: games that begin with a few rows which lack nothing but the
+    same cells, side by side. Random play hardly ever completes a row of an empty field; it completes one of these now
+    and then, and the wider the gap, the more there is to plan.
+
+    Three to six rows have the gap, whose width is drawn from 1 up to the difficulty. One game in eight begins with an
+    empty field, as all do at difficulty 0. ``info["is_success"]`` tells at the end of a game whether it cleared a line.
+
+    :param env: a Tetris environment, wrapped or not
+    :param difficulty: greatest width of the gap, 0 to 10
+    :raises TypeError: if it is another environment, or the difficulty is no integer
+    :raises ValueError: if the difficulty is out of range
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], difficulty: int = 0) -> None:
+        RecordConstructorArgs.__init__(self, difficulty=difficulty)
+        super().__init__(env)
+        if not isinstance(env.unwrapped, TetrisEnv):
+            raise TypeError(f"GapStart needs a TetrisEnv, got {env.unwrapped}.")
+        self.set_difficulty(difficulty)
+
+    def set_difficulty(self, difficulty: int) -> None:
+        """
+        :param difficulty: greatest width of the gap in the coming games, 0 to 10
+        """
+        self.difficulty = whole_number(difficulty, "difficulty", 0, NUM_COLUMNS)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """
+        :param seed: of the environment's generator, which draws the exercise, too
+        :param options: of the wrapped environment; a field of the user's own is no exercise
+        :return: the first observation and its info
+        """
+        if not self.difficulty or (options and "field" in options):
+            return self.env.reset(seed=seed, options=options)
+        if seed is not None:
+            self.env.reset(seed=seed)
+        rng = self.env.unwrapped.np_random
+        field = np.zeros((NUM_ROWS, NUM_COLUMNS), dtype=np.uint8)
+        if rng.random() >= 1 / 8:
+            width = rng.integers(1, self.difficulty, endpoint=True)
+            left = rng.integers(NUM_COLUMNS - width, endpoint=True)
+            field[-rng.integers(3, 6, endpoint=True) :] = GARBAGE
+            field[:, left : left + width] = 0
+        return self.env.reset(options={**(options or {}), "field": field})
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """
+        :param action: for the wrapped environment
+        :return: its results, with ``info["is_success"]`` at the end of a game
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            info["is_success"] = info["total_lines"] > 0
+        return observation, reward, terminated, truncated, info

@@ -352,9 +352,52 @@ def test_a_step_after_the_end_is_refused(mode):
     env.step(5)
 
 
-def test_unknown_reset_options_are_refused():
-    with pytest.raises(ValueError, match="no options"):
-        TetrisEnv().reset(options={"level": 3})
+@pytest.mark.parametrize("obs_type", ["flat", "dict", "rgb"])
+def test_a_game_may_begin_with_any_stack(mode, obs_type):
+    field = np.zeros((20, 10), dtype=np.int64)
+    field[-3:] = 8
+    field[-3:, 4] = 0
+    field[-3, 7] = 2
+    env = gym.make(ENV_IDS[mode], obs_type=obs_type)
+    observation, info = env.reset(seed=0, options={"field": field})
+    assert np.array_equal(env.unwrapped.scene().field[4:], field)
+    assert (info["aggregate_height"], info["holes"], info["max_height"]) == (27, 0, 3)
+    assert env.observation_space.contains(observation)
+    plain, _ = gym.make(ENV_IDS[mode], obs_type=obs_type).reset(seed=0)
+    if obs_type == "flat":
+        assert np.array_equal(observation[:200].reshape(20, 10)[3:], field[3:] > 0)
+        assert np.array_equal(observation[200:], plain[200:])  # the same pieces
+    elif obs_type == "dict":
+        assert np.array_equal(observation["current"], plain["current"])
+    else:
+        assert not np.array_equal(observation, plain)
+    if mode == "placement":
+        assert np.array_equal(info["action_mask"], env.unwrapped.action_masks())
+    assert env.reset()[1]["aggregate_height"] == 0  # this once
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 3}, "no options but"),
+        ({"field": np.zeros((20, 10), dtype=int), "level": 3}, "no options but"),
+        ({"field": np.zeros((24, 10), dtype=int)}, "20 x 10 integers.*\\(24, 10\\)"),
+        ({"field": np.zeros((20, 10))}, "float64"),
+        ({"field": None}, "20 x 10 integers"),
+        ({"field": np.full((20, 10), 9)}, "0 to 8.*got 9"),
+        ({"field": np.full((20, 10), -1)}, "0 to 8.*got -1"),
+        ({"field": np.eye(20, 10, dtype=int)}, "two highest rows"),
+        ({"field": np.repeat([0, 1], [10, 10])[:, None] * np.ones(10, dtype=int)}, "full row"),
+    ],
+)
+def test_mistakes_of_reset_options(options, message):
+    env = TetrisEnv()
+    env.reset(seed=0)
+    before = env.get_state()
+    with pytest.raises(ValueError, match=message):
+        env.reset(seed=1, options=options)
+    assert np.array_equal(env.get_state().game, before.game)
+    assert env.get_state().generator == before.generator
 
 
 def test_a_time_limit_truncates_and_does_not_terminate():

@@ -11,7 +11,7 @@ from sb3_contrib.common.wrappers import ActionMasker
 
 from tests.tetris_gym.games import ENV_IDS
 from tetris_gym import Outcome
-from tetris_gym.wrappers import PadObservation, RewardMode
+from tetris_gym.wrappers import GapStart, PadObservation, RewardMode
 
 
 def rewards(env: gym.Env, steps: int = 150) -> list[float]:
@@ -127,3 +127,62 @@ def test_maskable_algorithms_find_the_masks(env_id):
     env.reset(seed=0)
     assert is_masking_supported(env)
     assert np.array_equal(get_action_masks(env), env.unwrapped.action_masks())
+
+
+@pytest.mark.parametrize("env_id", ENV_IDS.values())
+@pytest.mark.parametrize("difficulty", [1, 4, 10])
+def test_gap_start(env_id, difficulty):
+    env = GapStart(PadObservation(gym.make(env_id)), difficulty)
+    observation, _ = env.reset(seed=7)
+    assert np.array_equal(observation, env.reset(seed=7)[0])  # the seed draws the exercise, too
+    gaps, heights, places = [], [], set()
+    for _ in range(400):
+        env.reset()
+        field = env.unwrapped.scene().field > 0
+        rows = field[field.any(axis=1)]
+        assert (rows == rows[:1]).all()
+        missing = np.flatnonzero(~rows[0]) if len(rows) else np.arange(0)
+        assert (np.diff(missing) == 1).all()
+        gaps.append(len(missing))
+        heights.append(len(rows))
+        places |= set(missing.tolist())
+    assert set(gaps) == {0, *range(1, min(difficulty, 9) + 1)}
+    assert set(heights) == {0, 3, 4, 5, 6}
+    assert places == set(range(10))
+    empty = 1 / 8 + 7 / 8 * (difficulty == 10) / 10
+    assert abs(np.mean(np.array(heights) == 0) - empty) < 0.08
+
+
+def test_gap_start_at_difficulty_0_is_the_game_itself():
+    env, plain = GapStart(gym.make("TetrisDirect-v0")), gym.make("TetrisDirect-v0")
+    assert np.array_equal(env.reset(seed=3)[0], plain.reset(seed=3)[0])
+    env.set_difficulty(2)
+    field = np.zeros((20, 10), dtype=int)
+    field[-1, :9] = 1
+    env.reset(options={"field": field})
+    assert np.array_equal(env.unwrapped.scene().field[4:], field)
+
+
+def test_gap_start_tells_successes():
+    env = GapStart(gym.make("TetrisDirect-v0"), 1)
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+    told = []
+    while len(set(told)) < 2:
+        _, _, terminated, _, info = env.step(int(rng.integers(8)))
+        assert ("is_success" in info) == terminated
+        if terminated:
+            assert info["is_success"] == (info["total_lines"] > 0)
+            told.append(info["is_success"])
+            env.reset()
+
+
+def test_mistakes_of_gap_start():
+    with pytest.raises(TypeError, match="TetrisEnv"):
+        GapStart(gym.make("CartPole-v1"))
+    with pytest.raises(ValueError, match="0 to 10"):
+        GapStart(gym.make("TetrisDirect-v0"), 11)
+    env = GapStart(gym.make("TetrisDirect-v0"), 3)
+    with pytest.raises(TypeError, match="integer"):
+        env.set_difficulty(2.5)
+    assert env.difficulty == 3
