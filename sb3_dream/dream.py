@@ -270,6 +270,11 @@ class DREAM(ResumableAlgorithm):
         self.policy = policy.to(self.device)
         if self.novelty_coef and policy.novelty is None:
             raise ValueError("novelty_coef must stay 0 for a model that was made with 0: it never learned what is new")
+        if self.rare_rewards and not (self.reward_batch_size and policy.world_model.practises_rewards):
+            raise ValueError(
+                "rare_rewards must be False where no further steps with a reward are learned from: it needs a "
+                "reward_batch_size above 0, and observe_rewarded() of the world model, as 'recurrent' has it"
+            )
         if self.compile:
             compile_steps(self.policy)
         if self.plan_samples:
@@ -448,7 +453,7 @@ class DREAM(ResumableAlgorithm):
         rare = self._rare_rewards(sequences)
         observed = self.policy.world_model.observe(sequences._replace(rare=rare))
         parts = dict(observed.losses)
-        if self.reward_batch_size:
+        if self.reward_batch_size and self.policy.world_model.practises_rewards:
             samples = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
             rewarded = self.policy.encode_sequences(samples)._replace(rare=rare)
             parts |= self.policy.world_model.observe_rewarded(rewarded)
@@ -460,7 +465,7 @@ class DREAM(ResumableAlgorithm):
         return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
 
     def _rare_rewards(self, sequences: Sequences) -> RareRewards | None:
-        if not (self.rare_rewards and self.reward_batch_size and self.replay_buffer.n_rewarded):
+        if not (self.rare_rewards and self.replay_buffer.n_rewarded):
             return None
         rate = self.replay_buffer.n_rewarded / self.replay_buffer.n_rows
         share = self.reward_batch_size / sequences.valid[:, 1:].sum()

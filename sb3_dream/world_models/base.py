@@ -195,6 +195,11 @@ class WorldModel(nn.Module, ABC):
     def observe(self, sequences: Sequences) -> Observed:
         """One pass over replayed sequences: states and losses."""
 
+    @property
+    def practises_rewards(self) -> bool:
+        """Whether there is an :meth:`observe_rewarded` of its own."""
+        return type(self).observe_rewarded is not WorldModel.observe_rewarded
+
     def observe_rewarded(self, sequences: Sequences) -> dict[str, th.Tensor]:
         """Further practice on steps that brought a reward, where those are rare.
 

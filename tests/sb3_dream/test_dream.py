@@ -489,6 +489,11 @@ def test_the_step_in_which_a_callback_stops_is_stored() -> None:
         ({"train_ratio": 0.0}, "train_ratio must be above 0"),
         ({"overlap_updates": 1}, "overlap_updates must be True or False, not 1"),
         ({"overlap_updates": True, "train_ratio": None}, "overlap_updates must be False where train_ratio is None"),
+        ({"rare_rewards": True, "reward_batch_size": 0}, "rare_rewards must be False .* reward_batch_size above 0"),
+        (
+            {"rare_rewards": True, "policy_kwargs": {"world_model": "rssm", "world_model_kwargs": RSSM}},
+            "rare_rewards must be False .* as 'recurrent' has it",
+        ),
         ({"ent_coef": -1.0}, "ent_coef must be at least 0"),
         ({"novelty_coef": "high"}, "novelty_coef must be at least 0, below 1e9, or a schedule, not 'high'"),
         ({"actor_gradient": "reinforce"}, "'score', 'dynamics', not 'reinforce'"),
