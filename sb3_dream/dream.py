@@ -81,8 +81,8 @@ class DREAM(ResumableAlgorithm):
     :param imagination_starts: rollouts an update of the actor and the critic
     :param dream_length: steps for which a dream goes on from one update to the next before another takes its place; at
         most ``imagination_horizon`` for rollouts that all begin anew, as Dreamer's do
-    :param dream_length_end: what that falls to, where it is less, as the discount factor rises; None if it does not.
-        Long dreams show a policy where it gets itself to, short ones leave it less of the model's error to live off
+    :param dream_length_end: what that becomes as the discount factor rises; None if it stays. Long dreams show a policy
+        where it gets itself to, short ones leave it less of the model's error to live off
     :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
     :param before_reward_fraction: share of new dreams that begin up to four rollouts before a replayed step with a
         reward, whose rare sizes come up more often than they occur (Florensa et al. 2017, *Reverse Curriculum
@@ -94,7 +94,7 @@ class DREAM(ResumableAlgorithm):
     :param gamma_start: discount factor at first, where that is less: what is far away is learned last (François-Lavet
         et al. 2015, *How to Discount Deep Reinforcement Learning*), when the world model is accurate enough for it
     :param gamma_rise: environment steps between which the discount factor rises from the one to the other, and
-        ``policy_delay`` and ``dream_length`` fall to ``policy_delay_end`` and ``dream_length_end``
+        ``policy_delay`` falls to ``policy_delay_end`` and ``dream_length`` becomes ``dream_length_end``
     :param gae_lambda: lambda of the lambda-returns
     :param ent_coef: weight of the policy's entropy
     :param novelty_coef: weight of a reward, while learning, for imagining what is new, see :mod:`sb3_dream.novelty`;
@@ -524,8 +524,7 @@ class DREAM(ResumableAlgorithm):
         return round(self._as_gamma_rises(self.policy_delay, min(self.policy_delay, self.policy_delay_end)))
 
     def _length_of_dreams(self) -> float:
-        end = self.dream_length_end or self.dream_length
-        return self._as_gamma_rises(self.dream_length, min(self.dream_length, end))
+        return self._as_gamma_rises(self.dream_length, self.dream_length_end or self.dream_length)
 
     def _as_gamma_rises(self, first: float, last: float) -> float:
         return float(np.interp(self.num_timesteps, self.gamma_rise, (first, last)))

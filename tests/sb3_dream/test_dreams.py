@@ -52,8 +52,8 @@ def test_rollouts_begin_anew_where_a_dream_is_no_longer_than_one(length: int) ->
     assert dreams.join([states(5, 2)]).memory.flatten().tolist() == [5, 6]
 
 
-@pytest.mark.parametrize(("end", "lengths"), [(2, [6, 4, 2]), (9, [6, 6, 6]), (None, [6, 6, 6])])
-def test_length_falls_as_the_discount_rises(
+@pytest.mark.parametrize(("end", "lengths"), [(2, [6, 4, 2]), (10, [6, 8, 10]), (None, [6, 6, 6])])
+def test_length_changes_as_the_discount_rises(
     end: int | None, lengths: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny(Walk(), dream_length=6, dream_length_end=end, gamma_rise=(50, 150)).learn(20)
