@@ -47,6 +47,13 @@ class PadObservation(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArg
         return np.pad(observation, (0, self._zeros))
 
 
+def _tetris_under(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> TetrisEnv:
+    env = wrapper.unwrapped
+    if not isinstance(env, TetrisEnv):
+        raise TypeError(f"{type(wrapper).__name__} needs a TetrisEnv, got {env}.")
+    return env
+
+
 class RewardMode(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """
     Replaces the reward by that of another mode. What wrappers below it make of the reward is lost.
@@ -60,9 +67,7 @@ class RewardMode(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], mode: Mode) -> None:
         RecordConstructorArgs.__init__(self, mode=mode)
         super().__init__(env)
-        if not isinstance(env.unwrapped, TetrisEnv):
-            raise TypeError(f"RewardMode needs a TetrisEnv, got {env.unwrapped}.")
-        self._tetris = env.unwrapped
+        self._tetris = _tetris_under(self)
         self._function = parse_reward_mode(mode)[1]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -92,8 +97,7 @@ class GapStart(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], difficulty: int = 0) -> None:
         RecordConstructorArgs.__init__(self, difficulty=difficulty)
         super().__init__(env)
-        if not isinstance(env.unwrapped, TetrisEnv):
-            raise TypeError(f"GapStart needs a TetrisEnv, got {env.unwrapped}.")
+        self._tetris = _tetris_under(self)
         self.set_difficulty(difficulty)
 
     def set_difficulty(self, difficulty: int) -> None:
@@ -112,7 +116,7 @@ class GapStart(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             return self.env.reset(seed=seed, options=options)
         if seed is not None:
             self.env.reset(seed=seed)
-        rng = self.env.unwrapped.np_random
+        rng = self._tetris.np_random
         field = np.zeros((NUM_ROWS, NUM_COLUMNS), dtype=np.uint8)
         if rng.random() >= 1 / 8:
             width = rng.integers(1, self.difficulty, endpoint=True)
