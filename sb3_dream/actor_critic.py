@@ -187,6 +187,7 @@ class ReturnScale(nn.Module):
     :param rate: of the moving average
     """
 
+    ends: th.Tensor
     low: th.Tensor
     high: th.Tensor
     started: th.Tensor
@@ -194,18 +195,20 @@ class ReturnScale(nn.Module):
     def __init__(self, rate: float = 0.01) -> None:
         super().__init__()
         self.rate = rate
+        self.register_buffer("ends", th.tensor([0.05, 0.95]), persistent=False)
         for name in ("low", "high", "started"):
             self.register_buffer(name, th.zeros(()))
 
     @th.no_grad()
     def update(self, returns: th.Tensor) -> th.Tensor:
         """
-        :param returns: any shape
+        :param returns: any shape; where one is not finite, nothing changes
         :return: scalar to divide advantages by, at least 1
         """
-        low, high = th.quantile(returns.flatten(), returns.new_tensor([0.05, 0.95])).unbind()
+        finite = th.isfinite(returns).all()
+        low, high = th.quantile(returns.flatten(), self.ends).unbind()
         rate = th.where(self.started > 0, self.rate, 1.0)
-        self.low.lerp_(low, rate)
-        self.high.lerp_(high, rate)
-        self.started.fill_(1.0)
+        for end, now in ((self.low, low), (self.high, high)):
+            end.copy_(th.where(finite, end.lerp(now, rate), end))
+        self.started.copy_(th.maximum(self.started, finite.float()))
         return (self.high - self.low).clamp(min=1.0)

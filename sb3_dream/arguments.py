@@ -137,7 +137,7 @@ def check_hyperparameters(model: Any) -> None:
     novelty = model.novelty_coef
     valid = callable(novelty) or (_is_number(novelty) and 0 <= novelty < 1e9)
     require(valid, "novelty_coef", "at least 0, below 1e9, or a schedule")
-    for name in ("rare_rewards", "overlap_updates", "normalize_advantage", "compile"):
+    for name in ("rare_rewards", "overlap_updates", "normalize_advantage", "compile", "cuda_graphs"):
         require(isinstance(getattr(model, name), bool), name, "True or False")
     require(model.actor_gradient in _GRADIENTS, "actor_gradient", f"one of {', '.join(map(repr, _GRADIENTS))}")
     seed = model.seed
@@ -163,6 +163,7 @@ def check_hyperparameters(model: Any) -> None:
     continuous = isinstance(getattr(model, "action_space", None), spaces.Box)
     if model.actor_gradient == "dynamics":
         require(continuous, "actor_gradient", f"'score' for actions out of {model.action_space}")
+        require(not model.cuda_graphs, "cuda_graphs", "False with actor_gradient='dynamics'")
     if model.action_noise is not None and not continuous:
         raise ValueError("action_noise needs a Box of actions; for other actions there are ent_coef and epsilon_start")
     noise = model.action_noise

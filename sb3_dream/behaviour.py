@@ -81,9 +81,9 @@ class Experience(NamedTuple):
                 yield self.rows(rows)
 
 
-def evaluate(rollout: Rollout, actor_critic: ActorCritic, gamma: float, gae_lambda: float) -> Evaluated:
+def evaluate(rollout: Rollout, actor_critic: ActorCritic, gamma: float | th.Tensor, gae_lambda: float) -> Evaluated:
     """
-    :param gamma: discount factor
+    :param gamma: discount factor, a number or a scalar
     :param gae_lambda: lambda of the lambda-returns
     """
     # step by step, since all at once would leave a processor's cache
@@ -120,7 +120,7 @@ _PIECE = 1024  # steps whose activations, a few megabytes, stay in a processor's
 
 
 def losses_in_pieces(
-    actor_critic: ActorCritic, steps: Experience, through_model: bool, clip_range: float, ent_coef: float
+    actor_critic: ActorCritic, steps: Experience, through_model: bool, clip_range: th.Tensor, ent_coef: float
 ) -> Iterator[dict[str, th.Tensor]]:
     """
     :param steps: any number
@@ -137,11 +137,11 @@ def losses_in_pieces(
 
 
 def behaviour_losses(
-    actor_critic: ActorCritic, steps: Experience, through_model: bool, clip_range: float, ent_coef: float
+    actor_critic: ActorCritic, steps: Experience, through_model: bool, clip_range: th.Tensor, ent_coef: float
 ) -> tuple[dict[str, th.Tensor], dict[str, th.Tensor]]:
     """
     :param through_model: whether ``steps.gains`` are differentiable
-    :param clip_range: of the probability ratio (Schulman et al. 2017, eq. 7)
+    :param clip_range: of the probability ratio (Schulman et al. 2017, eq. 7), a scalar
     :param ent_coef: weight of the entropy
     :return: losses, whose sum is to be minimised, and metrics to log
     """

@@ -128,6 +128,7 @@ class DREAMConfig:
     seed: int | None = _DREAM["seed"]
     device: str = _DREAM["device"]
     compile: bool = _DREAM["compile"]
+    cuda_graphs: bool = _DREAM["cuda_graphs"]
 
     def __setattr__(self, name: str, value: Any) -> None:
         hints = _hints()

@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream.arguments import check_hyperparameters, resolve_environment
-from sb3_dream.behaviour import draw_starts, evaluate, experience, losses_in_pieces
+from sb3_dream.behaviour import Experience, draw_starts, evaluate, experience, losses_in_pieces
 from sb3_dream.compiling import compile_steps
 from sb3_dream.config_values import as_settings
 from sb3_dream.diagnostics_callback import with_model_error
@@ -26,7 +26,9 @@ from sb3_dream.dreams import Dreams
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
 from sb3_dream.imagination import Rollout, imagine
 from sb3_dream.nn.collectives import average_buffers, least, world_size
-from sb3_dream.nn.optimization import frozen, minimise, require_finite_losses
+from sb3_dream.nn.graphs import Graphs, recorder
+from sb3_dream.nn.muon import MuonAdam
+from sb3_dream.nn.optimization import Gradients, Scalars, descend, frozen, gradients, require_finite_losses
 from sb3_dream.overlap import Overlapped
 from sb3_dream.planning import Planner
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
@@ -123,6 +125,8 @@ class DREAM(ResumableAlgorithm):
     :param seed: of everything random
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
     :param compile: compile what an update consists of, see :mod:`sb3_dream.compiling`
+    :param cuda_graphs: on a GPU, record what an update consists of and repeat it as a whole, see
+        :mod:`sb3_dream.nn.graphs`; settings of the networks, horizons and losses must not be changed any more then
     :param _init_setup_model: whether to build the networks at once
     """
 
@@ -191,6 +195,7 @@ class DREAM(ResumableAlgorithm):
         seed: int | None = None,
         device: th.device | str = "auto",
         compile: bool = False,
+        cuda_graphs: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
         policy_class, env = resolve_environment(policy, env, self.policy_aliases, verbose)
@@ -235,7 +240,7 @@ class DREAM(ResumableAlgorithm):
         self.target_update_interval, self.max_grad_norm = target_update_interval, max_grad_norm
         self.epsilon_start, self.epsilon_end, self.epsilon_decay = epsilon_start, epsilon_end, epsilon_decay
         self.use_masking, self.exploration_rate = use_masking, epsilon_start
-        self.compile = compile
+        self.compile, self.cuda_graphs = compile, cuda_graphs
         self._owed_updates = 0.0
         self._from_env: dict[str, Any] | None = None  # what the policy has to know of the environment
         self._scalars: dict[str, list[th.Tensor]] = {}  # waiting to be logged
@@ -277,6 +282,10 @@ class DREAM(ResumableAlgorithm):
             )
         if self.compile:
             compile_steps(self.policy)
+        self._graphs = Graphs(recorder(self.device) if self.cuda_graphs else None)
+        for optimizer in (self.policy.world_model_optimizer, self.policy.actor_critic_optimizer):
+            if isinstance(optimizer, MuonAdam):
+                optimizer.run = self._graphs.run
         if self.plan_samples:
             self.policy.planner = Planner(self.plan_samples, self.plan_horizon, float(self.gamma))
         if self.replay_buffer is None:
@@ -330,7 +339,7 @@ class DREAM(ResumableAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_memory_before", "_masks", "_scalars"]
+        return [*super()._excluded_save_params(), "_memory_before", "_masks", "_scalars", "_graphs"]
 
     # ----------------------------------------------------------------- collect
 
@@ -450,19 +459,25 @@ class DREAM(ResumableAlgorithm):
             self.policy.actor_critic.update_slow_critic(self.tau)
 
     def _train_world_model(self, sequences: Sequences) -> Observed:
-        rare = self._rare_rewards(sequences)
-        observed = self.policy.world_model.observe(sequences._replace(rare=rare))
-        parts = dict(observed.losses)
+        sequences, rewarded = sequences._replace(rare=self._rare_rewards(sequences)), None
         if self.reward_batch_size and self.policy.world_model.practises_rewards:
             samples = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
-            rewarded = self.policy.encode_sequences(samples)._replace(rare=rare)
+            rewarded = self.policy.encode_sequences(samples)._replace(rare=sequences.rare)
+        found, observed = self._graphs.run(self._model_gradients, sequences, rewarded)
+        losses = descend(self.policy.world_model_optimizer, found, self.max_grad_norm, self._when())
+        self._log({"world_model_loss": th.stack(list(losses.values())).sum(), **losses, **observed.metrics})
+        return observed
+
+    def _model_gradients(self, sequences: Sequences, rewarded: Sequences | None) -> tuple[Gradients, Observed]:
+        observed = self.policy.world_model.observe(sequences)
+        parts = dict(observed.losses)
+        if rewarded is not None:
             parts |= self.policy.world_model.observe_rewarded(rewarded)
         if self.policy.novelty is not None:
             parts["novelty"] = self.policy.novelty.loss(observed.percept, sequences.valid)
         losses = {f"world_model/{name}": loss for name, loss in parts.items()}
-        losses = minimise(self.policy.world_model_optimizer, losses, self.max_grad_norm, self._when())
-        self._log({"world_model_loss": th.stack(list(losses.values())).sum(), **losses, **observed.metrics})
-        return Observed(observed.memory.detach(), observed.percept.detach(), {}, {})
+        found = gradients(self.policy.world_model_optimizer, losses)
+        return found, Observed(observed.memory.detach(), observed.percept.detach(), {}, observed.metrics)
 
     def _rare_rewards(self, sequences: Sequences) -> RareRewards | None:
         if not (self.rare_rewards and self.replay_buffer.n_rewarded):
@@ -491,31 +506,35 @@ class DREAM(ResumableAlgorithm):
         starts = least(len(start.memory))
         if not starts:  # the batch holds terminal states alone
             return
-        policy, actor_critic = self.policy, self.policy.actor_critic
-        through_model = self.actor_gradient == "dynamics"
-        with frozen(policy.world_model), th.set_grad_enabled(through_model):
-            rollout = imagine(policy.world_model, actor_critic, start, self.imagination_horizon, novelty=policy.novelty)
-            self._dreams.go_on(rollout, self._length_of_dreams())
-            evaluated = evaluate(self._curious(rollout), actor_critic, self._discount(), self.gae_lambda)
-        imagined_return = evaluated.returns.detach().mean()
-        require_finite_losses({"imagined_return": imagined_return}, imagined_return, self._when())
-        scale = policy.return_scale.update(evaluated.returns.detach())
-        steps = experience(evaluated, scale, through_model, self.normalize_advantage)
-        epochs, parts = (1, 1) if through_model else (self.n_epochs, self.n_minibatches)
-        clip_range = FloatSchedule(self.clip_range)(self._current_progress_remaining)
+        discount, novelty_coef = self._now(self._discount()), self._now(self.novelty_coef)
+        rollout, steps, scalars = self._graphs.run(self._dream, start, discount, novelty_coef)
+        require_finite_losses(scalars, scalars["imagined_return"], self._when())
+        self._dreams.go_on(rollout, self._length_of_dreams())
+        self._log(scalars)
+        epochs, parts = (1, 1) if self.actor_gradient == "dynamics" else (self.n_epochs, self.n_minibatches)
+        clip_range = self._now(self.clip_range)
         for part in steps.batches(epochs, parts, starts * self.imagination_horizon):
-            losses = losses_in_pieces(actor_critic, part, through_model, clip_range, self.ent_coef)
-            self._log(minimise(policy.actor_critic_optimizer, losses, self.max_grad_norm, self._when()))
-        imagined_reward = rollout.rewards.detach().mean()
-        self._log({"imagined_return": imagined_return, "imagined_reward": imagined_reward, "return_scale": scale})
+            found = self._graphs.run(self._behaviour_gradients, part, clip_range)
+            self._log(descend(self.policy.actor_critic_optimizer, found, self.max_grad_norm, self._when()))
 
-    def _curious(self, rollout: Rollout) -> Rollout:
-        """The rollout with the reward of what is new, as long as the episode goes on."""
-        if rollout.novelty is None:
-            return rollout
-        self._log({"novelty": rollout.novelty.mean()})
-        weight = FloatSchedule(self.novelty_coef)(self._current_progress_remaining)
-        return rollout._replace(rewards=rollout.rewards + weight * rollout.continues * rollout.novelty)
+    def _dream(self, start: State, discount: th.Tensor, novelty_coef: th.Tensor) -> tuple[Rollout, Experience, Scalars]:
+        policy, through_model = self.policy, self.actor_gradient == "dynamics"
+        with frozen(policy.world_model), th.set_grad_enabled(through_model):
+            rollout = imagine(
+                policy.world_model, policy.actor_critic, start, self.imagination_horizon, novelty=policy.novelty
+            )
+            evaluated = evaluate(rollout.curious(novelty_coef), policy.actor_critic, discount, self.gae_lambda)
+        returns = evaluated.returns.detach()
+        scale = policy.return_scale.update(returns)
+        steps = experience(evaluated, scale, through_model, self.normalize_advantage)
+        scalars = {"imagined_reward": rollout.rewards.detach().mean(), "imagined_return": returns.mean()}
+        novelty = {} if rollout.novelty is None else {"novelty": rollout.novelty.mean()}
+        return rollout, steps, {**scalars, **novelty, "return_scale": scale}
+
+    def _behaviour_gradients(self, steps: Experience, clip_range: th.Tensor) -> Gradients:
+        through_model = self.actor_gradient == "dynamics"
+        losses = losses_in_pieces(self.policy.actor_critic, steps, through_model, clip_range, self.ent_coef)
+        return gradients(self.policy.actor_critic_optimizer, losses)
 
     def _discount(self) -> float:
         return self._as_gamma_rises(min(self.gamma_start, self.gamma), self.gamma)
@@ -532,6 +551,10 @@ class DREAM(ResumableAlgorithm):
     def _when(self) -> str:
         return f"update {self._n_updates} (step {self.num_timesteps})"
 
-    def _log(self, scalars: dict[str, th.Tensor]) -> None:
+    def _now(self, value: float | Schedule) -> th.Tensor:
+        """() what a number, or a schedule over the remaining progress, is now."""
+        return th.full((), FloatSchedule(value)(self._current_progress_remaining), device=self.device)
+
+    def _log(self, scalars: Scalars) -> None:
         for name, value in scalars.items():
-            self._scalars.setdefault(name, []).append(value.detach())
+            self._scalars.setdefault(name, []).append(value.detach().clone())

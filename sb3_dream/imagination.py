@@ -38,6 +38,15 @@ class Rollout(NamedTuple):
         alive = th.cat((th.ones_like(self.continues[:1]), self.continues[:-1]))
         return alive.cumprod(0).detach()
 
+    def curious(self, weight: th.Tensor) -> Rollout:
+        """
+        :param weight: scalar, of a reward for what is new, as long as the episode goes on
+        :return: the rollout with that reward in it; itself without ``novelty``
+        """
+        if self.novelty is None:
+            return self
+        return self._replace(rewards=self.rewards + weight * self.continues * self.novelty)
+
 
 def imagine(
     world_model: WorldModel,
@@ -109,7 +118,7 @@ class _Stack:
 
 
 def lambda_returns(
-    rewards: th.Tensor, continues: th.Tensor, values: th.Tensor, gamma: float, gae_lambda: float
+    rewards: th.Tensor, continues: th.Tensor, values: th.Tensor, gamma: float | th.Tensor, gae_lambda: float
 ) -> th.Tensor:
     """``R_t = r_t + gamma c_t ((1 - lambda) v_{t+1} + lambda R_{t+1})`` with ``R_H = v_H`` (DreamerV3, eq. 7).
 

@@ -146,6 +146,7 @@ class TwoHot(nn.Module):
         half = symexp(th.linspace(low, 0.0, bins // 2 + 1)) if low == -high else None
         centers = symexp(th.linspace(low, high, bins)) if half is None else th.cat((half, -half[:-1].flip(0)))
         self.register_buffer("centers", centers, persistent=False)
+        self.mirrored = half is not None
 
     def decode(self, logits: th.Tensor) -> th.Tensor:
         """
@@ -154,7 +155,7 @@ class TwoHot(nn.Module):
         """
         probabilities = F.softmax(logits, -1)
         half = self.centers.shape[0] // 2
-        if self.centers[0] != -self.centers[-1]:
+        if not self.mirrored:
             return (probabilities * self.centers).sum(-1)
         mirrored = probabilities[..., half + 1 :] - probabilities[..., :half].flip(-1)
         return (mirrored * self.centers[half + 1 :]).sum(-1)

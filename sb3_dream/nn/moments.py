@@ -28,11 +28,13 @@ class RunningMoments(nn.Module):
     def update(self, x: th.Tensor, valid: th.Tensor) -> None:
         """
         :param x: (N, size)
-        :param valid: (N,) 1 for rows that count, 0 for others
+        :param valid: (N,) 1 for rows that count, 0 for others; where none does, nothing changes
         """
-        self.updates += 1
-        rate = (1 / self.updates).clamp(min=self.rate)
-        weight = valid[:, None] / valid.sum().clamp(min=1.0)
+        count = valid.sum()
+        any_valid = count > 0  # as a number, since a GPU would have to be waited for to branch
+        self.updates += any_valid
+        rate = any_valid * (1 / self.updates).clamp(min=self.rate, max=1.0)
+        weight = valid[:, None] / count.clamp(min=1.0)
         self.mean.lerp_((x * weight).sum(0), rate)
         self.square.lerp_((x**2 * weight).sum(0), rate)
 
@@ -70,8 +72,7 @@ class Scalar(nn.Module):
         :param target: (N,)
         :param weight: (N,) 1 for those that count
         """
-        if weight.any():
-            self.targets.update(target[:, None], weight)
+        self.targets.update(target[:, None], weight)
 
     def decode(self, outputs: th.Tensor) -> th.Tensor:
         """

@@ -9,6 +9,7 @@ one by one; matrices of one shape together take a third of its time.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch as th
@@ -25,6 +26,9 @@ class MuonAdam(th.optim.Adam):
     :param momentum: of the average of a matrix's gradients
     :param iterations: of the orthogonalisation
     :param adam: arguments of Adam; ``weight_decay`` is decoupled for matrices
+
+    Its attribute ``run`` is what calls :func:`orthogonal`, with its arguments: :meth:`Graphs.run
+    <sb3_dream.nn.graphs.Graphs.run>` where that is recorded.
     :raises ValueError: if one makes no sense
     """
 
@@ -43,6 +47,7 @@ class MuonAdam(th.optim.Adam):
                 f"{momentum} and {iterations}"
             )
         self.momentum, self.iterations = momentum, iterations
+        self.run: Callable[..., Any] = _call
         super().__init__(params, lr, **adam)
 
     @th.no_grad()
@@ -79,7 +84,7 @@ class MuonAdam(th.optim.Adam):
         :param change: root mean square of it
         :param decay: share of the entries that goes
         """
-        averages = []
+        gradients, averages = [], []
         for matrix in matrices:
             gradient = matrix.grad
             assert gradient is not None
@@ -87,13 +92,19 @@ class MuonAdam(th.optim.Adam):
             if "momentum_buffer" not in state:  # Adam cannot load a state without a step
                 state.update(step=th.zeros(()), momentum_buffer=th.zeros_like(matrix))
             state["step"] += 1
-            average = state["momentum_buffer"]
-            average.mul_(self.momentum).add_(gradient)
-            averages.append(gradient.add(average, alpha=self.momentum))  # Nesterov's: one step ahead
-        steps = orthogonal(th.stack(averages), self.iterations)  # (n, A, B)
+            gradients.append(gradient)
+            averages.append(state["momentum_buffer"])
+        th._foreach_mul_(averages, self.momentum)
+        th._foreach_add_(averages, gradients)
+        ahead = th._foreach_add(gradients, averages, alpha=self.momentum)  # Nesterov's: one step ahead
+        steps = self.run(orthogonal, th.stack(ahead), self.iterations)  # (n, A, B)
         root = max(matrices[0].shape) ** 0.5  # one over the root mean square of such a step
-        for matrix, step in zip(matrices, steps, strict=True):
-            matrix.mul_(1 - decay).sub_(step * (change * root))
+        th._foreach_mul_(matrices, 1 - decay)
+        th._foreach_sub_(matrices, (steps * (change * root)).unbind())
+
+
+def _call(function: Callable[..., Any], *inputs: Any) -> Any:
+    return function(*inputs)
 
 
 def orthogonal(matrices: th.Tensor, iterations: int) -> th.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch as th
 from torch import nn
@@ -13,17 +14,21 @@ from sb3_dream.nn.collectives import average_gradients
 Scalars = dict[str, th.Tensor]
 
 
-def minimise(
-    optimizer: th.optim.Optimizer, losses: Scalars | Iterable[Scalars], max_grad_norm: float, when: str
-) -> Scalars:
-    """One step on the sum of the losses.
+class Gradients(NamedTuple):
+    """
+    :param scalars: losses and metrics by name, summed over their pieces, detached
+    :param values: the gradients of the losses' sum, for each of an optimiser's parameters; None where there is none
+    """
 
+    scalars: Scalars
+    values: list[th.Tensor | None]
+
+
+def gradients(optimizer: th.optim.Optimizer, losses: Scalars | Iterable[Scalars]) -> Gradients:
+    """
+    :param optimizer: of the parameters
     :param losses: scalars by name, or pieces of them that add up: each piece is passed backwards before the next one is
         computed. Scalars without gradients are handed back only
-    :param max_grad_norm: of each of the optimiser's parameter groups
-    :param when: for the error message
-    :return: the scalars, summed over the pieces, detached
-    :raises FloatingPointError: if a loss or a gradient is NaN or infinite; no parameter has changed then
     """
     optimizer.zero_grad(set_to_none=True)
     total: Scalars = {}
@@ -31,12 +36,29 @@ def minimise(
         th.stack([scalar for scalar in piece.values() if scalar.requires_grad]).sum().backward()
         for name, scalar in piece.items():
             total[name] = total[name] + scalar.detach() if name in total else scalar.detach()
+    return Gradients(total, [parameter.grad for parameter in _parameters(optimizer)])
+
+
+def descend(optimizer: th.optim.Optimizer, found: Gradients, max_grad_norm: float, when: str) -> Scalars:
+    """One step of the optimiser.
+
+    :param max_grad_norm: of each of the optimiser's parameter groups
+    :param when: for the error message
+    :return: the scalars of ``found``
+    :raises FloatingPointError: if a loss or a gradient is NaN or infinite; no parameter has changed then
+    """
+    for parameter, gradient in zip(_parameters(optimizer), found.values, strict=True):
+        parameter.grad = gradient
     average_gradients(optimizer)
     groups = [group["params"] for group in optimizer.param_groups]
     norms = [th.nn.utils.clip_grad_norm_(parameters, max_grad_norm, foreach=True) for parameters in groups]
-    require_finite_losses(total, sum(norms, th.stack(list(total.values())).sum()), when)
+    require_finite_losses(found.scalars, sum(norms, th.stack(list(found.scalars.values())).sum()), when)
     optimizer.step()
-    return total
+    return found.scalars
+
+
+def _parameters(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 @contextmanager

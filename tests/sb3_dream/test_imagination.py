@@ -12,7 +12,7 @@ from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience, losses_in_pieces
 from sb3_dream.imagination import Rollout, imagine, lambda_returns
 from sb3_dream.nn.grid import Layout
-from sb3_dream.nn.optimization import frozen, minimise
+from sb3_dream.nn.optimization import descend, frozen, gradients
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
 from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel
 
@@ -144,7 +144,7 @@ def test_gradients_of_the_policy_survive_masks() -> None:
     model, policy = Point(DISCRETE, mask_size=2), actor_critic(DISCRETE)
     evaluated = evaluate(imagine(model, policy, starts(20), 3), policy, 0.9, 0.95)
     steps = experience(evaluated, th.ones(()), through_model=False, normalize_advantage=False)
-    losses, _ = behaviour_losses(policy, steps, through_model=False, clip_range=0.2, ent_coef=0.1)
+    losses, _ = behaviour_losses(policy, steps, through_model=False, clip_range=th.tensor(0.2), ent_coef=0.1)
     sum(losses.values()).backward()  # type: ignore[union-attr]
     gradients = [p.grad for p in policy.actor_parameters()]
     assert all(g is not None and g.isfinite().all() for g in gradients)
@@ -159,11 +159,12 @@ def test_pieces_of_a_batch_add_up_to_the_batch() -> None:
     optimizer = th.optim.SGD(policy.parameters(), lr=0.0)
     results = []
     for whole in (False, True):
-        arguments = (policy, steps, False, 0.2, 0.1)
+        arguments = (policy, steps, False, th.tensor(0.2), 0.1)
         losses, metrics = behaviour_losses(*arguments)
-        scalars = minimise(optimizer, losses | metrics if whole else losses_in_pieces(*arguments), 1e9, "test")
+        found = gradients(optimizer, losses | metrics if whole else losses_in_pieces(*arguments))
+        scalars = descend(optimizer, found, 1e9, "test")
         results.append((scalars, [p.grad for p in policy.parameters() if p.grad is not None]))
-    assert len(list(losses_in_pieces(policy, steps, False, 0.2, 0.1))) == 3
+    assert len(list(losses_in_pieces(policy, steps, False, th.tensor(0.2), 0.1))) == 3
     th.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
 
 
@@ -193,8 +194,8 @@ def test_the_policy_improves(spec: ActionSpec, through_model: bool, normalize: b
             evaluated = evaluate(imagine(model, policy, start, horizon=3), policy, 0.9, 0.95)
         factor = scale.update(evaluated.returns.detach())
         steps = experience(evaluated, factor, through_model, normalize)
-        losses, _ = behaviour_losses(policy, steps, through_model, clip_range=0.2, ent_coef=1e-3)
-        minimise(optimizer, losses, 10.0, "test")
+        losses, _ = behaviour_losses(policy, steps, through_model, clip_range=th.tensor(0.2), ent_coef=1e-3)
+        descend(optimizer, gradients(optimizer, losses), 10.0, "test")
         policy.update_slow_critic(0.1)
     assert model.gain.grad is None
     assert before < -3.0
@@ -249,12 +250,16 @@ def test_nothing_changes_when_a_loss_is_not_finite() -> None:
     optimizer = th.optim.Adam(layer.parameters(), lr=0.1)
     x = th.ones(1, 2)
     before = [p.clone() for p in layer.parameters()]
+
+    def step(losses: dict[str, th.Tensor], when: str) -> None:
+        descend(optimizer, gradients(optimizer, losses), 1.0, when)
+
     with pytest.raises(FloatingPointError, match=r"^bad became NaN or infinite in update 7"):
-        minimise(optimizer, {"good": layer(x).sum(), "bad": layer(x).sum() * th.inf}, 1.0, "update 7")
+        step({"good": layer(x).sum(), "bad": layer(x).sum() * th.inf}, "update 7")
     # 0 times the square root of 0: a finite loss with a gradient that is not
     with pytest.raises(FloatingPointError, match=r"^the gradient of root became NaN or infinite in update 8"):
-        minimise(optimizer, {"root": ((layer(x) - layer(x)) ** 2).sum().sqrt()}, 1.0, "update 8")
+        step({"root": ((layer(x) - layer(x)) ** 2).sum().sqrt()}, "update 8")
     assert all(th.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
     assert not optimizer.state
-    minimise(optimizer, {"good": layer(x).sum()}, 1.0, "update 9")
+    step({"good": layer(x).sum()}, "update 9")
     assert not any(th.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))

@@ -50,7 +50,7 @@ def test_imagined_rewards_are_higher_where_it_is_new_and_life_goes_on(coef: Any,
     rollout = Rollout(
         nothing, nothing, nothing, None, th.ones(1, 2), th.tensor([[1.0, 0.0]]), state, th.full((1, 2), 4.0)
     )
-    assert model._curious(rollout).rewards.tolist() == [[1 + 4 * weight, 1.0]]
+    assert rollout.curious(model._now(model.novelty_coef)).rewards.tolist() == [[1 + 4 * weight, 1.0]]
 
 
 class Far(Walk):
