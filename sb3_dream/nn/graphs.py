@@ -25,12 +25,12 @@ _MOST = 32  # recordings, each with memory of its own; shapes beyond those seldo
 
 class Recording(NamedTuple):
     """
-    :param inputs: the tensors from which it reads
+    :param inputs: those of the function, whose tensors it reads from
     :param result: what the function returned, into which it writes
     :param repeat: makes it happen again
     """
 
-    inputs: list[th.Tensor]
+    inputs: list[Any]
     result: Any
     repeat: Callable[[], None]
 
@@ -59,29 +59,24 @@ class Graphs:
         if self._record is None:
             return function(*inputs)
         leaves, form = tree_flatten(inputs)
-        tensors = [leaf for leaf in leaves if isinstance(leaf, th.Tensor)]
-        key = (
-            getattr(function, "__qualname__", function),
-            form,
-            *((leaf.shape, leaf.dtype) if isinstance(leaf, th.Tensor) else leaf for leaf in leaves),
-        )
+        looks = ((leaf.shape, leaf.dtype) if isinstance(leaf, th.Tensor) else leaf for leaf in leaves)
+        key = (function.__qualname__, form, *looks)
         recording = self._recordings.get(key)
         if recording is None:
             self._calls[key] += 1
             if self._calls[key] <= _FIRST_CALLS or len(self._recordings) >= _MOST:
                 return function(*inputs)
-            own = iter([tensor.clone() for tensor in tensors])
-            leaves = [next(own) if isinstance(leaf, th.Tensor) else leaf for leaf in leaves]
-            given = [leaf for leaf in leaves if isinstance(leaf, th.Tensor)]
+            given = [leaf.clone() if isinstance(leaf, th.Tensor) else leaf for leaf in leaves]
             try:
-                result, repeat = self._record(lambda: function(*tree_unflatten(leaves, form)))
+                result, repeat = self._record(lambda: function(*tree_unflatten(given, form)))
             except RuntimeError as error:
                 warnings.warn(f"goes on without CUDA graphs: one could not be recorded ({error})", stacklevel=2)
                 self._record, self._recordings = None, {}
                 return function(*inputs)
             recording = self._recordings[key] = Recording(given, result, repeat)
-        for own_tensor, tensor in zip(recording.inputs, tensors, strict=True):
-            own_tensor.copy_(tensor)
+        for own, leaf in zip(recording.inputs, leaves, strict=True):
+            if isinstance(leaf, th.Tensor):
+                own.copy_(leaf)
         recording.repeat()
         return recording.result
 
