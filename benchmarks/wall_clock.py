@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.wall_clock`` trains what is missing by ``python -m sb3_dream train``, one after another on a
 machine that should have nothing else to do, plays 100 games with each agent, and writes a file a run into
-``benchmarks/results/wall_clock/``. Steps are chosen so that each takes about as long as PPO, but for the long one;
+``benchmarks/results/wall_clock/``. Steps are chosen so that each takes about as long as PPO, but for the long ones;
 the table has the seconds of the whole command. ``--only`` chooses.
 """
 
@@ -36,10 +36,13 @@ SLOWER = "actor_learning_rate:lin_0.002 critic_learning_rate:lin_0.002 gamma_ris
 RUNS = {
     "ppo": ("ppo", "-n 3000000 --num-threads 1"),
     "ppo-longer": ("ppo", "-n 4000000 --num-threads 1"),
-    "ppo_mask": ("ppo_mask", "-n 1500000 --num-threads 1"),
+    "ppo_mask": ("ppo_mask", "-n 3000000 --num-threads 1"),
+    "ppo_lstm": ("ppo_lstm", "-n 220000 --num-threads 1"),
     "a2c": ("a2c", "-n 2300000 --num-threads 1"),
     "dqn": ("dqn", "-n 450000 --num-threads 1"),
+    "qrdqn": ("qrdqn", "-n 270000 --num-threads 1"),
     "dream": ("dream", "-conf quick/dream.yml"),
+    "ppo-20m": ("ppo", "-n 20000000 --num-threads 1"),
     "dream-800k": ("dream", f"-conf quick/dream.yml -n 800000 --num-threads 1 -params {SLOWER}"),
 }
 
