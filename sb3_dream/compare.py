@@ -12,8 +12,9 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_dream import zoo
 from sb3_dream.cli import DEFAULT_ENV, PROGRAM, short_error
@@ -21,7 +22,7 @@ from sb3_dream.errors import CommandError, one_line
 from sb3_dream.evaluation import Games, RandomPlayer, evaluate
 from sb3_dream.experiment import Experiment
 from sb3_dream.report import write_report
-from sb3_dream.runs import Run, evaluation_env, versions
+from sb3_dream.runs import Run, scaled_as, versions
 from sb3_dream.stopping import StopSignal
 
 RANDOM = "random"
@@ -89,10 +90,9 @@ class LearningCurve(BaseCallback):
         :param episodes: how many games
         :return: what the model did in them; every measurement plays the same games
         """
-        if self.model.get_vec_normalize_env() is not None:
-            sync_envs_normalization(self.training_env, self._env)
         self._env.seed(GAMES_SEED)
-        return evaluate(self.model, self._env, episodes, self._plan.deterministic)
+        env = scaled_as(self.model.get_vec_normalize_env(), self._env)
+        return evaluate(self.model, env, episodes, self._plan.deterministic)
 
 
 def main(arguments: list[str]) -> int:
@@ -177,7 +177,7 @@ def complete_run(run: Run, plan: Plan, stop: StopSignal) -> None:
     print(f"{run.algo} on {run.env_id}, seed {run.seed}: {'found' if 'final' in found else run.folder}", flush=True)
     if "final" in found:
         return
-    env = evaluation_env(run, min(plan.final_episodes, PARALLEL_GAMES), GAMES_SEED)
+    env = make_vec_env(run.env_id, min(plan.final_episodes, PARALLEL_GAMES), seed=GAMES_SEED)
     try:
         if run.algo == RANDOM:
             player = RandomPlayer(env.action_space, run.seed)

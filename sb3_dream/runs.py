@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from copy import deepcopy
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -140,11 +141,21 @@ def evaluation_env(run: Run, n_envs: int, seed: int) -> VecEnv:
     """
     env = make_vec_env(run.env_id, n_envs, seed=seed)
     statistics = run.folder / run.name / "vecnormalize.pkl"
-    if not statistics.is_file():
+    return scaled_as(VecNormalize.load(str(statistics), env) if statistics.is_file() else None, env)
+
+
+def scaled_as(normalizer: VecNormalize | None, env: VecEnv) -> VecEnv:
+    """
+    :param normalizer: of a training, or None
+    :param env: where what was trained is evaluated, not normalised yet
+    :return: the environment with observations on the scale that they have in training now; rewards stay its own
+    """
+    if normalizer is None:
         return env
-    normalized = VecNormalize.load(str(statistics), env)
-    normalized.training = normalized.norm_reward = False
-    return normalized
+    scaled = deepcopy(normalizer)
+    scaled.set_venv(env)
+    scaled.training = scaled.norm_reward = False
+    return scaled
 
 
 def versions() -> dict[str, str]:

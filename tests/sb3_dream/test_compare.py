@@ -4,14 +4,17 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from stable_baselines3 import A2C
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_dream.cli import main
 from sb3_dream.compare import LearningCurve
+from sb3_dream.evaluation import Games, evaluate
 from sb3_dream.report import estimate
 
 SMALL = ["--steps", "200", "--seeds", "2", "--points", "2", "--episodes", "2", "--final-episodes", "3"]
@@ -57,6 +60,23 @@ def test_what_an_algorithm_logs_is_kept_with_its_run() -> None:
     assert main([*COMPARE, "--algos", "dqn"]) == 0
     logs = [EventAccumulator(str(run)).Reload() for run in Path("out/runs").glob("*/dqn/*")]
     assert [len(log.Scalars("rollout/ep_len_mean")) > 0 for log in logs] == [True, True]
+
+
+def test_measured_games_have_the_scale_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of a2c for Acrobot say ``normalize``."""
+    envs = []
+
+    def spy(player: Any, env: VecEnv, *arguments: Any) -> Games:
+        envs.append(env)
+        return evaluate(player, env, *arguments)
+
+    monkeypatch.setattr("sb3_dream.compare.evaluate", spy)
+    assert main([*COMPARE, "--env", "Acrobot-v1", "--algos", "a2c", "--seeds", "1"]) == 0
+    for env in envs:
+        assert isinstance(env, VecNormalize) and not isinstance(env.venv, VecNormalize)
+        assert not (env.training or env.norm_reward)
+    assert [round(env.obs_rms.count) for env in envs] == [128, 224, 256]  # after 112, 208 and 240 steps, and a reset
+    assert results("a2c")[0]["final"]["returns"] == [-500.0] * 3
 
 
 def test_another_number_of_steps_is_another_run() -> None:
