@@ -38,10 +38,22 @@ PLANNING = """## Planning on Tetris
 sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
 learned on alone, by `benchmarks/policy_alone.py`, and after 176,000 the one of 116,000, learning on; seed 2's with
 direct actions and columns learned more often from 30,864 steps on, as DREAM does now. The one of 800,000 steps
-learned with the values of `zoo_configs/quick/dream.yml`, as `examples/pretrained` says. With lines alone, the one of
-240,000 steps is the one of 500,000, learning on by the second command in the README. The actor treats all columns
+learned with the values of `zoo_configs/quick/dream.yml`, as `examples/pretrained` says. The actor treats all columns
 of the board alike and is told what is seen in them ("sight"), or its critic alone is ("critic-sight"), or neither
 ("columns"); or it is a plain perceptron, as in earlier versions.
+
+With lines alone, the agent of 1,000,000 steps learned as the README says. The one of 500,000 learned with earlier
+values, dreams of 15 steps alone, and the one of 240,000 is that one, learning on with long ones:
+
+```
+python -m sb3_dream train --algo dream --env TetrisDirectLines-v0 --seed 1 --num-threads 1 --eval-freq -1 -n 500000 \\
+    -params dream_length_end:None initial_fraction:0.2 gamma:0.98 gamma_rise:[100000,250000] \\
+    actor_learning_rate:0.001 critic_learning_rate:0.001
+python -m sb3_dream train --algo dream --env TetrisDirectLines-v0 --seed 1 --num-threads 1 --eval-freq -1 -n 240000 \\
+    -i logs/dream/TetrisDirectLines-v0_1/TetrisDirectLines-v0.zip -params env_wrapper:None callback:None \\
+    dream_length:200 dream_length_end:None initial_fraction:0.5 before_reward_fraction:0.1 gamma_start:0.98 \\
+    gamma_rise:[20000,100000] actor_learning_rate:lin_0.001 critic_learning_rate:lin_0.001 model_warmup:0
+```
 """
 
 ABLATIONS = """## Ablations
@@ -53,9 +65,9 @@ games with the most likely actions, the seconds of one core that sometimes had o
 WALL_CLOCK = """## TetrisDirect-v0 in the same time
 
 `python -m benchmarks.wall_clock`, on a machine with two cores. DREAM, with the values of
-`zoo_configs/quick/dream.yml`, had both for 100,000 steps; PPO, and DREAM with 800,000 steps and smaller rates, had
-one, while the other had other work. With both, PPO makes 1.5 times as many steps a second. 100 games each; the figure
-shows those that they trained on.
+`zoo_configs/quick/dream.yml`, had both for 100,000 steps; all others, and DREAM with 800,000 steps and smaller rates,
+had one, while the other had other work. With both, PPO makes 1.5 times as many steps a second. 100 games each; the
+figure shows those that they trained on.
 """
 
 

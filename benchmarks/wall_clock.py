@@ -38,7 +38,7 @@ RUNS = {
     "ppo-longer": ("ppo", "-n 4000000 --num-threads 1"),
     "ppo_mask": ("ppo_mask", "-n 3000000 --num-threads 1"),
     "ppo_lstm": ("ppo_lstm", "-n 220000 --num-threads 1"),
-    "a2c": ("a2c", "-n 2300000 --num-threads 1"),
+    "a2c": ("a2c", "-n 5000000 --num-threads 1"),
     "dqn": ("dqn", "-n 450000 --num-threads 1"),
     "qrdqn": ("qrdqn", "-n 270000 --num-threads 1"),
     "dream": ("dream", "-conf quick/dream.yml"),
