@@ -21,13 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sb3_dream.dream
 from sb3_dream.config import DREAMConfig
-from sb3_dream.dream import DREAM
-from tetris_gym import TetrisVecEnv
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script finds what lies in its own folder only
-from benchmarks.update_speed import CONFIGS
-
-ROWS = 2_000
+from benchmarks.update_configs import CONFIGS, ready, whole
 
 
 class Operations(TorchDispatchMode):
@@ -57,14 +53,9 @@ def launches(config: DREAMConfig, recorded: bool, updates: int) -> float:
 
         return function(), repeat
 
-    env = TetrisVecEnv(8, pad_to=212)
     with patch.object(sb3_dream.dream, "recorder", lambda device: record):
-        model = DREAM.from_config(
-            config, env, learning_starts=ROWS, buffer_size=2 * ROWS, seed=0, device="cpu", cuda_graphs=recorded
-        )
-    model.learn(ROWS)  # no update: it fills the replay buffer with random games
-    model.model_warmup = 0
-    updates = -(-updates // model.policy_delay) * model.policy_delay
+        model = ready(config, device="cpu", cuda_graphs=recorded)
+    updates = whole(updates, config)
     model.train(5 * model.policy_delay, model.batch_size)  # a recording is made at the fourth call
     repeated = 0
     with Operations() as operations:
@@ -75,7 +66,7 @@ def launches(config: DREAMConfig, recorded: bool, updates: int) -> float:
 def main() -> None:
     """Count, and print a table."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("configs", nargs="*", default=["default", "fixed, quick"], help="of update_speed.py")
+    parser.add_argument("configs", nargs="*", default=["default", "fixed, quick"], help="of update_configs.py")
     parser.add_argument("--updates", type=int, default=8, help="over which to average, at least")
     arguments = parser.parse_args()
     if unknown := set(arguments.configs) - set(CONFIGS):

@@ -3,11 +3,9 @@
     taskset -c 0 python benchmarks/update_speed.py --json update_speed.json
     python benchmarks/update_speed.py default fixed
 
-``fixed`` has the sizes and the mathematics of common Dreamers of two million parameters; ``fixed, quick`` is the same
-networks with 63 bins, as DREAM has, and 256 imagined rollouts, ``.., bfloat16`` the same again with products in
-bfloat16. An update is one of the world model; where the actor and the critic learn at every fourth only, a quarter of
-theirs is counted. All times are CPU times, by default of one thread, and of the best of several repetitions, so that
-other work on the machine disturbs the figures less.
+``benchmarks/update_configs.py`` has the configurations. An update is one of the world model; where the actor and the
+critic learn at every fourth only, a quarter of theirs is counted. All times are CPU times, by default of one thread,
+and of the best of several repetitions, so that other work on the machine disturbs the figures less.
 
 In brackets behind the milliseconds of a phase: the speed of its matrix products, as a share of the fastest one that
 was measured in the same run, in float32. All else that a phase does counts as time in which it multiplies nothing.
@@ -27,7 +25,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -40,53 +38,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import sb3_dream.dream
 from sb3_dream.config import DREAMConfig
 from sb3_dream.dream import DREAM
-from tetris_gym import TetrisVecEnv
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script finds what lies in its own folder only
 from benchmarks.peers import PEERS, Peer
+from benchmarks.update_configs import CONFIGS, ready, whole
 
 PHASES = ("replay", "model forward", "model backward", "imagination", "actor-critic", "optimiser", "rest")
-ROWS = 2_000
-
-FIXED = DREAMConfig(
-    world_model="rssm",
-    world_model_kwargs={
-        "width": 128, "hidden": 128, "memory": 928, "groups": 32, "classes": 8, "depth": 3, "reward_bins": 255
-    },
-    actor_critic_kwargs={"net_arch": (128, 128, 128), "critic_bins": 255},
-    observation_layout={"binary": True},
-    use_masking=False,
-    batch_size=16,
-    sequence_length=64,
-    imagination_horizon=15,
-    imagination_starts=1024,
-    train_ratio=None,
-    model_warmup=0,
-    policy_delay=1,
-    n_epochs=1,
-    n_minibatches=1,
-)  # fmt: skip
-QUICK = replace(
-    FIXED,
-    world_model_kwargs={**FIXED.world_model_kwargs, "reward_bins": 63},
-    actor_critic_kwargs={**FIXED.actor_critic_kwargs, "critic_bins": 63},
-    imagination_starts=256,
-)
-BFLOAT16 = {"bfloat16": True}
-CONFIGS = {
-    "default": DREAMConfig(),
-    **{name: DREAMConfig.preset(name) for name in ("guide", "300k", "1m", "3m", "12m")},
-    "fixed": FIXED,
-    "fixed, quick": QUICK,
-    **{
-        f"{name}, bfloat16": replace(
-            config,
-            world_model_kwargs=config.world_model_kwargs | BFLOAT16,
-            actor_critic_kwargs=config.actor_critic_kwargs | BFLOAT16,
-        )
-        for name, config in (("fixed", FIXED), ("fixed, quick", QUICK))
-    },
-}
 
 
 @dataclass
@@ -191,13 +148,10 @@ def measure(name: str, config: DREAMConfig, updates: int, repetitions: int) -> R
     """
     :param name: of the configuration
     :param config: the configuration
-    :param updates: of each repetition, at least; as many as all parts of the algorithm need to have had their turn
+    :param updates: of each repetition, at least, see :func:`~benchmarks.update_configs.whole`
     :param repetitions: the best counts
     """
-    model = DREAM.from_config(config, TetrisVecEnv(8, pad_to=212), learning_starts=ROWS, buffer_size=2 * ROWS, seed=0)
-    model.learn(ROWS)  # no update: it fills the replay buffer with random games
-    model.model_warmup = 0
-    updates = -(-updates // model.policy_delay) * model.policy_delay
+    model, updates = ready(config), whole(updates, config)
     model.train(updates, model.batch_size)  # the first ones allocate
 
     def update(timer: Timer) -> dict[str, float]:

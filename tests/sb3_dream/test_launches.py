@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch as th
 
 from benchmarks.launches import Operations, launches
-from benchmarks.update_speed import FIXED
+from benchmarks.update_configs import FIXED
 
 
 def test_operations_are_counted_and_views_are_not() -> None:

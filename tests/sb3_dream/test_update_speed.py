@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch as th
 
-from benchmarks.update_speed import CONFIGS, FIXED, PHASES, Timer, fastest_product, measure, table
+from benchmarks.update_configs import CONFIGS, FIXED
+from benchmarks.update_speed import PHASES, Timer, fastest_product, measure, table
 
 
 def test_every_phase_is_found() -> None:

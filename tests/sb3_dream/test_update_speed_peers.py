@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import peers, update_speed
 from benchmarks.peers import Peer
-from benchmarks.update_speed import FIXED, measure_peers, table
+from benchmarks.update_configs import FIXED
+from benchmarks.update_speed import measure_peers, table
 
 
 def test_a_peer_that_is_missing_gets_a_line(
