@@ -37,10 +37,10 @@ PLANNING = """## Planning on Tetris
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
 sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
 learned on alone, by `benchmarks/policy_alone.py`, and after 176,000 the one of 116,000, learning on; seed 2's with
-direct actions and columns learned more often from 30,864 steps on, as DREAM does now. The one of 800,000 steps
-learned with the values of `zoo_configs/quick/dream.yml`, as `examples/pretrained` says. The actor treats all columns
-of the board alike and is told what is seen in them ("sight"), or its critic alone is ("critic-sight"), or neither
-("columns"); or it is a plain perceptron, as in earlier versions.
+direct actions and columns learned more often from 30,864 steps on, as DREAM does now. Those of 800,000 and 1,000,000
+steps learned with the values of `zoo_configs/long/dream.yml`, as `examples/pretrained` says. The actor treats all
+columns of the board alike and is told what is seen in them ("sight"), or its critic alone is ("critic-sight"), or
+neither ("columns"); or it is a plain perceptron, as in earlier versions.
 
 With lines alone, the agent of 1,000,000 steps learned as the README says. The one of 500,000 learned with earlier
 values, dreams of 15 steps alone, and the one of 240,000 is that one, learning on with long ones:

@@ -31,7 +31,6 @@ from tetris_gym import TetrisVecEnv
 RESULTS = Path(__file__).parent / "results" / "wall_clock"
 ENV = "TetrisDirect-v0"
 LINES = "total_lines"
-SLOWER = "actor_learning_rate:lin_0.002 critic_learning_rate:lin_0.002 gamma_rise:[20000,150000]"
 #: The algorithm, and what else ``train`` is told. DREAM takes both cores, where PPO would make 1.5 times as many steps.
 RUNS = {
     "ppo": ("ppo", "-n 3000000 --num-threads 1"),
@@ -43,7 +42,7 @@ RUNS = {
     "qrdqn": ("qrdqn", "-n 270000 --num-threads 1"),
     "dream": ("dream", "-conf quick/dream.yml"),
     "ppo-20m": ("ppo", "-n 20000000 --num-threads 1"),
-    "dream-800k": ("dream", f"-conf quick/dream.yml -n 800000 --num-threads 1 -params {SLOWER}"),
+    "dream-800k": ("dream", "-conf long/dream.yml --num-threads 1"),
 }
 
 

@@ -75,16 +75,17 @@ def test_our_file_is_used_where_it_has_the_task_and_else_the_zoos() -> None:
         zoo.config_file("her_", "MountainCar-v0")
 
 
-def test_quick_settings_are_found_from_anywhere_and_take_what_dream_takes(
+def test_quick_and_long_settings_are_found_from_anywhere_and_take_what_dream_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     quick = zoo.quick_config_file("TetrisDirect-v0")
     assert zoo.find_config("quick/dream.yml") == quick
     assert zoo.quick_config_file("CartPole-v1") == zoo.config_file("dream", "CartPole-v1") != quick
-    for key, entry in zoo.read_config(quick).items():
-        assert entry["n_timesteps"] > 0 and key in gym.registry
-        assert set(entry) <= set(inspect.signature(DREAM).parameters) | ZOO_KEYS
+    for path in (quick, zoo.find_config("long/dream.yml")):
+        for key, entry in zoo.read_config(path).items():
+            assert entry["n_timesteps"] > 0 and key in gym.registry
+            assert set(entry) <= set(inspect.signature(DREAM).parameters) | ZOO_KEYS
     nearer = tmp_path / "quick" / "dream.yml"
     nearer.parent.mkdir()
     nearer.write_text("{}")
