@@ -65,9 +65,9 @@ games with the most likely actions, the seconds of one core that sometimes had o
 WALL_CLOCK = """## TetrisDirect-v0 in the same time
 
 `python -m benchmarks.wall_clock`, on a machine with two cores. DREAM, with the values of
-`zoo_configs/quick/dream.yml`, had both for 100,000 steps; all others, and DREAM with 800,000 steps and smaller rates,
-had one, while the other had other work. With both, PPO makes 1.5 times as many steps a second. 100 games each; the
-figure shows those that they trained on.
+`zoo_configs/quick/dream.yml`, had both for 100,000 steps; all others, and DREAM with 800,000 steps and the values of
+`zoo_configs/long/dream.yml`, had one, while the other had other work. With both, PPO makes 1.5 times as many steps a
+second. 100 games each; the figure shows those that they trained on.
 """
 
 
