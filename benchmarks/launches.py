@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sb3_dream.dream
 from sb3_dream.config import DREAMConfig
+from sb3_dream.nn.optimization import FiniteCheck
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script finds what lies in its own folder only
 from benchmarks.update_configs import CONFIGS, ready, whole
@@ -55,6 +56,7 @@ def launches(config: DREAMConfig, recorded: bool, updates: int) -> float:
 
     with patch.object(sb3_dream.dream, "recorder", lambda device: record):
         model = ready(config, device="cpu", cuda_graphs=recorded)
+    model._finite = FiniteCheck(late=True)  # as on a GPU
     updates = whole(updates, config)
     model.train(5 * model.policy_delay, model.batch_size)  # a recording is made at the fourth call
     repeated = 0

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch as th
 
 from sb3_dream.actor_critic import ActorCritic
 from sb3_dream.imagination import Rollout, lambda_returns
-from sb3_dream.world_models.base import Observed, Sequences, State
+from sb3_dream.nn.transfers import to_device
+from sb3_dream.replay_samples import SequenceRows
+from sb3_dream.world_models.base import Observed, State
 
 
-def draw_starts(sequences: Sequences, observed: Observed, count: int) -> State:
+def draw_starts(rows: SequenceRows, observed: Observed, count: int) -> State:
     """
+    :param rows: of the sequences that were observed
     :param count: how many at most
     :return: states to imagine from, drawn without replacement among those that are real and not terminal
     """
-    usable = (sequences.valid * (1 - sequences.terminated)).flatten().nonzero().squeeze(-1)
-    chosen = usable[th.randperm(len(usable), device=usable.device)[:count]]
+    usable = np.flatnonzero(np.arange(observed.memory.shape[1]) < rows.n_open[:, None])
+    chosen = to_device(th.from_numpy(usable)[th.randperm(len(usable))[:count]], observed.memory.device)
     return State(observed.memory.flatten(0, 1)[chosen], observed.percept.flatten(0, 1)[chosen])
 
 

@@ -28,11 +28,11 @@ from sb3_dream.imagination import Rollout, imagine
 from sb3_dream.nn.collectives import average_buffers, least, world_size
 from sb3_dream.nn.graphs import Graphs, recorder
 from sb3_dream.nn.muon import MuonAdam
-from sb3_dream.nn.optimization import Gradients, Scalars, descend, frozen, gradients, require_finite_losses
+from sb3_dream.nn.optimization import FiniteCheck, Gradients, Scalars, descend, frozen, gradients
 from sb3_dream.overlap import Overlapped
 from sb3_dream.planning import Planner
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
-from sb3_dream.replay import SequenceReplayBuffer
+from sb3_dream.replay import SequenceReplayBuffer, SequenceRows
 from sb3_dream.resume import ResumableAlgorithm
 from sb3_dream.world_models.base import Observed, RareRewards, Sequences, State
 
@@ -243,7 +243,7 @@ class DREAM(ResumableAlgorithm):
         self.compile, self.cuda_graphs = compile, cuda_graphs
         self._owed_updates = 0.0
         self._from_env: dict[str, Any] | None = None  # what the policy has to know of the environment
-        self._scalars: dict[str, list[th.Tensor]] = {}  # waiting to be logged
+        self._scalars: dict[str, tuple[th.Tensor, int]] = {}  # sums, and of how many, waiting to be logged
         check_hyperparameters(self)
         if _init_setup_model:
             if env is None:
@@ -282,6 +282,7 @@ class DREAM(ResumableAlgorithm):
             )
         if self.compile:
             compile_steps(self.policy)
+        self._finite = FiniteCheck(late=self.device.type == "cuda")
         self._graphs = Graphs(recorder(self.device) if self.cuda_graphs else None)
         for optimizer in (self.policy.world_model_optimizer, self.policy.actor_critic_optimizer):
             if isinstance(optimizer, MuonAdam):
@@ -325,7 +326,9 @@ class DREAM(ResumableAlgorithm):
         :param progress_bar: show one (needs tqdm and rich)
         """
         callback = with_model_error(callback)
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        self._finite.settle()
+        return self
 
     def predict(
         self,
@@ -339,7 +342,7 @@ class DREAM(ResumableAlgorithm):
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_memory_before", "_masks", "_scalars", "_graphs"]
+        return [*super()._excluded_save_params(), "_memory_before", "_masks", "_scalars", "_finite", "_graphs"]
 
     # ----------------------------------------------------------------- collect
 
@@ -414,8 +417,8 @@ class DREAM(ResumableAlgorithm):
         # the base class finds the last observations and undoes VecNormalize; the memories and masks are ours to add
         add = partial(
             self.replay_buffer.add,
-            memory=self._memory_before.cpu().numpy(),
-            last_memory=self._memory.cpu().numpy(),
+            memory=self._memory_before,
+            last_memory=self._memory,
             masks=self._masks,
         )
         super()._store_transition(SimpleNamespace(add=add), buffer_action, new_obs, reward, dones, infos)  # type: ignore[arg-type]
@@ -438,9 +441,8 @@ class DREAM(ResumableAlgorithm):
             with self._stream.use():
                 self._update(batch_size)
             average_buffers(self.policy)
-        for name, values in self._scalars.items():
-            self.logger.record_mean(f"train/{name}", th.stack(values).mean().item())
-        self._scalars = {}
+        if not self._finite.late:
+            self._record_scalars()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/gamma", self._discount())
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
@@ -452,9 +454,9 @@ class DREAM(ResumableAlgorithm):
         )
         sequences = self.policy.encode_sequences(samples)
         observed = self._train_world_model(sequences)
-        self.replay_buffer.update_memory(samples.rows, observed.memory.cpu().numpy(), samples.valid.cpu().numpy())
+        self.replay_buffer.update_memory(samples.rows, observed.memory)
         if self._n_updates > self.model_warmup and self._n_updates % self._delay() == 0:
-            self._train_actor_critic(self._dreams.join(self._beginnings(sequences, observed)))
+            self._train_actor_critic(self._dreams.join(self._beginnings(samples.rows, observed)))
         if self._n_updates % self.target_update_interval == 0:
             self.policy.actor_critic.update_slow_critic(self.tau)
 
@@ -464,7 +466,7 @@ class DREAM(ResumableAlgorithm):
             samples = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
             rewarded = self.policy.encode_sequences(samples)._replace(rare=sequences.rare)
         found, observed = self._graphs.run(self._model_gradients, sequences, rewarded)
-        losses = descend(self.policy.world_model_optimizer, found, self.max_grad_norm, self._when())
+        losses = descend(self.policy.world_model_optimizer, found, self.max_grad_norm, self._finite, self._when())
         self._log({"world_model_loss": th.stack(list(losses.values())).sum(), **losses, **observed.metrics})
         return observed
 
@@ -476,7 +478,7 @@ class DREAM(ResumableAlgorithm):
         if self.policy.novelty is not None:
             parts["novelty"] = self.policy.novelty.loss(observed.percept, sequences.valid)
         losses = {f"world_model/{name}": loss for name, loss in parts.items()}
-        found = gradients(self.policy.world_model_optimizer, losses)
+        found = gradients(self.policy.world_model_optimizer, losses, self._finite.late)
         return found, Observed(observed.memory.detach(), observed.percept.detach(), {}, observed.metrics)
 
     def _rare_rewards(self, sequences: Sequences) -> RareRewards | None:
@@ -486,7 +488,7 @@ class DREAM(ResumableAlgorithm):
         share = self.reward_batch_size / sequences.valid[:, 1:].sum()
         return RareRewards(share, (share / rate).log1p())
 
-    def _beginnings(self, sequences: Sequences, observed: Observed) -> list[State]:
+    def _beginnings(self, rows: SequenceRows, observed: Observed) -> list[State]:
         """Where the dreams begin that have to be begun."""
         born = missing = self._dreams.missing
         before = _ROLLOUTS_BEFORE_REWARD * self.imagination_horizon
@@ -500,7 +502,7 @@ class DREAM(ResumableAlgorithm):
             if samples is not None and len(samples.valid):  # none where nothing of the kind is stored
                 beginnings.append(self.policy.first_states(samples))
                 missing -= len(samples.valid)
-        return [*beginnings, draw_starts(sequences, observed, missing)]
+        return [*beginnings, draw_starts(rows, observed, missing)]
 
     def _train_actor_critic(self, start: State) -> None:
         starts = least(len(start.memory))
@@ -508,14 +510,15 @@ class DREAM(ResumableAlgorithm):
             return
         discount, novelty_coef = self._now(self._discount()), self._now(self.novelty_coef)
         rollout, steps, scalars = self._graphs.run(self._dream, start, discount, novelty_coef)
-        require_finite_losses(scalars, scalars["imagined_return"], self._when())
+        self._finite(scalars, scalars["imagined_return"], self._when())
         self._dreams.go_on(rollout, self._length_of_dreams())
         self._log(scalars)
         epochs, parts = (1, 1) if self.actor_gradient == "dynamics" else (self.n_epochs, self.n_minibatches)
         clip_range = self._now(self.clip_range)
         for part in steps.batches(epochs, parts, starts * self.imagination_horizon):
             found = self._graphs.run(self._behaviour_gradients, part, clip_range)
-            self._log(descend(self.policy.actor_critic_optimizer, found, self.max_grad_norm, self._when()))
+            optimizer = self.policy.actor_critic_optimizer
+            self._log(descend(optimizer, found, self.max_grad_norm, self._finite, self._when()))
 
     def _dream(self, start: State, discount: th.Tensor, novelty_coef: th.Tensor) -> tuple[Rollout, Experience, Scalars]:
         policy, through_model = self.policy, self.actor_gradient == "dynamics"
@@ -534,7 +537,7 @@ class DREAM(ResumableAlgorithm):
     def _behaviour_gradients(self, steps: Experience, clip_range: th.Tensor) -> Gradients:
         through_model = self.actor_gradient == "dynamics"
         losses = losses_in_pieces(self.policy.actor_critic, steps, through_model, clip_range, self.ent_coef)
-        return gradients(self.policy.actor_critic_optimizer, losses)
+        return gradients(self.policy.actor_critic_optimizer, losses, self._finite.late)
 
     def _discount(self) -> float:
         return self._as_gamma_rises(min(self.gamma_start, self.gamma), self.gamma)
@@ -557,4 +560,17 @@ class DREAM(ResumableAlgorithm):
 
     def _log(self, scalars: Scalars) -> None:
         for name, value in scalars.items():
-            self._scalars.setdefault(name, []).append(value.detach().clone())
+            total, count = self._scalars.get(name, (None, 0))
+            value = value.detach()  # which the next update may overwrite
+            self._scalars[name] = value.clone() if total is None else total + value, count + 1
+
+    def _record_scalars(self) -> None:
+        for name, (total, count) in self._scalars.items():
+            self.logger.record_mean(f"train/{name}", total.item() / count)
+        self._scalars = {}
+
+    def dump_logs(self) -> None:
+        """See the base class. A GPU is asked here what training it was told of came to, and not before."""
+        self._finite.settle()
+        self._record_scalars()
+        super().dump_logs()

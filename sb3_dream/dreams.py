@@ -13,6 +13,7 @@ import numpy as np
 import torch as th
 
 from sb3_dream.imagination import Rollout
+from sb3_dream.nn.transfers import Later, to_device
 from sb3_dream.world_models.base import State
 
 
@@ -25,10 +26,14 @@ class Dreams:
         self.number = number
         self.state: State | None = None  # of the K dreams that go on
         self.age = th.zeros(0)  # (K,) their steps so far
+        self._rollout: tuple[Later, th.Tensor] | None = (
+            None  # (K,) whose last one did not end them; who may have another
+        )
 
     @property
     def missing(self) -> int:
         """How many new dreams the next update needs."""
+        self._wake()
         return self.number - len(self.age)
 
     def join(self, beginnings: list[State]) -> State:
@@ -36,6 +41,7 @@ class Dreams:
         :param beginnings: states of the new dreams, at least one if none goes on
         :return: the states in which all dreams stand now
         """
+        self._wake()
         states = beginnings if self.state is None else [self.state, *beginnings]
         joined = State(th.cat([s.memory for s in states]), th.cat([s.percept for s in states]))
         born = len(joined.memory) - len(self.age)
@@ -44,20 +50,30 @@ class Dreams:
 
     def go_on(self, rollout: Rollout, length: float) -> None:
         """
-        :param rollout: of all dreams, from the states that :meth:`join` returned; those that end in it are forgotten
+        :param rollout: of all dreams, from the states that :meth:`join` returned; those that end in it are forgotten,
+            once a GPU has found out which
         :param length: steps after which a dream is given up, in whole rollouts; none goes on if a rollout is as long
         """
         horizon = rollout.continues.shape[0]
-        age = self.age + horizon
-        alive = (th.rand_like(rollout.continues) < rollout.continues).all(0).to(age.device)
-        kept = (alive & (age + horizon <= length)).nonzero().squeeze(-1)
-        self.age = age[kept]
-        self.state = State(*(part.detach()[kept.to(part.device)] for part in rollout.last))
+        alive = Later((th.rand_like(rollout.continues) < rollout.continues).all(0))
+        self.age = self.age + horizon
+        self._rollout = alive, self.age + horizon <= length
+        self.state = State(*(part.detach() for part in rollout.last))
+
+    def _wake(self) -> None:
+        """Forget the dreams that ended."""
+        if self._rollout is None or self.state is None:
+            return
+        (alive, young), self._rollout = self._rollout, None
+        kept = (alive.get() & young).nonzero().squeeze(-1)
+        self.age = self.age[kept]
+        self.state = State(*(part[to_device(kept, part.device)] for part in self.state))
 
     def get_state(self) -> dict[str, np.ndarray]:
         """
         :return: what :meth:`set_state` takes
         """
+        self._wake()
         parts = {} if self.state is None else {"memory": self.state.memory, "percept": self.state.percept}
         return {name: part.cpu().numpy() for name, part in (parts | {"age": self.age}).items()}
 
@@ -66,6 +82,7 @@ class Dreams:
         :param state: from :meth:`get_state`, perhaps of more dreams, of which the first ones go on
         :param device: on which the dreams go on
         """
+        self._rollout = None
         state = {name: part[: self.number] for name, part in state.items()}
         self.age = th.as_tensor(state["age"])
         parts = [th.as_tensor(state[name], device=device) for name in ("memory", "percept") if name in state]

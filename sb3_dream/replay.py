@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
 import numpy as np
@@ -10,13 +11,16 @@ from gymnasium import spaces
 from numpy.typing import DTypeLike
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_dream.nn.transfers import to_device
+from sb3_dream.replay_columns import Column
 from sb3_dream.replay_draws import draw_before_rewards, draw_edges, draw_sequences
 from sb3_dream.replay_rings import Rings
 from sb3_dream.replay_rows import FIRST, LAST, TERMINATED, Observations, Rows
 from sb3_dream.replay_samples import SequenceRows, SequenceSamples, read_sequences, read_transitions
-from sb3_dream.replay_storage import Column, NonZeroIndex, check_free_memory
+from sb3_dream.replay_storage import NonZeroIndex, check_free_memory
 
 __all__ = ["SequenceReplayBuffer", "SequenceRows", "SequenceSamples"]
 
@@ -56,6 +60,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param binary: ``"auto"`` packs ``MultiBinary`` and integer ``Box`` observations within [0, 1] to bits; True packs
         float boxes within [0, 1] as well, for observations that are only ever 0 or 1 (read back as float32; adding
         another value raises a ValueError); False packs nothing
+    :param storage_device: where observations, actions, memories and masks are stored, ``"cpu"``, ``"cuda"`` ... With
+        those of an update on the GPU that makes it, nothing but the places of rows, rewards and flags is copied there
     :raises ValueError: for arguments that do not fit together
     """
 
@@ -72,6 +78,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         memory_dtype: DTypeLike = np.float16,
         mask_shape: int | None = None,
         binary: bool | Literal["auto"] = "auto",
+        storage_device: th.device | str = "cpu",
     ) -> None:
         if optimize_memory_usage:
             raise ValueError(
@@ -92,6 +99,7 @@ class SequenceReplayBuffer(ReplayBuffer):
             memory_dtype,
             mask_shape,
             binary,
+            get_device(storage_device),
         )
         self.rng = np.random.default_rng(np.random.randint(2**31))
         self._start_over(n_envs)
@@ -114,8 +122,11 @@ class SequenceReplayBuffer(ReplayBuffer):
         return [*self._rows.columns, self._rings.age, self._rings.left]
 
     def _allocate(self) -> None:
-        rows = self.n_envs * self.buffer_size
-        check_free_memory(self.nbytes, rows)
+        rows, by_device = self.n_envs * self.buffer_size, Counter[th.device]()
+        for column in self._columns():
+            by_device[column.device] += rows * column.row_nbytes
+        for device, nbytes in by_device.items():
+            check_free_memory(nbytes, rows, device)
         self._rows.allocate(rows)
         self._rings.allocate()
         self._allocated = True
@@ -157,9 +168,8 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         # Columns pickle empty: only the part of the rings that has ever been filled is written.
-        used = int(self._rings.sizes.max())
-        filled = [self._by_ring(column)[:, :used] for column in self._columns()]
-        return {**self.__dict__, "_refreshed": None, "_filled": filled}
+        slots = self._filled_slots()
+        return {**self.__dict__, "_refreshed": None, "_filled": [column.stored(slots) for column in self._columns()]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         filled = state.pop("_filled")
@@ -169,10 +179,11 @@ class SequenceReplayBuffer(ReplayBuffer):
             self._allocate()
             self._rows.rewarded = rewarded
             for column, values in zip(self._columns(), filled, strict=True):
-                self._by_ring(column)[:, : values.shape[1]] = values
+                column.write(self._filled_slots(), values)
 
-    def _by_ring(self, column: Column) -> np.ndarray:
-        return column.data.reshape(self.n_envs, -1, *column.stored_shape)
+    def _filled_slots(self) -> np.ndarray:
+        used = np.arange(self._rings.sizes.max())
+        return self._rings.slots(np.arange(self.n_envs)[:, None], used).flatten()
 
     # ------------------------------------------------------------------ writing
 
@@ -185,9 +196,9 @@ class SequenceReplayBuffer(ReplayBuffer):
         done: np.ndarray,
         infos: list[dict[str, Any]],
         *,
-        memory: np.ndarray | None = None,
+        memory: np.ndarray | th.Tensor | None = None,
         masks: np.ndarray | None = None,
-        last_memory: np.ndarray | None = None,
+        last_memory: np.ndarray | th.Tensor | None = None,
         last_masks: np.ndarray | None = None,
     ) -> None:
         """
@@ -199,7 +210,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param reward: rewards, ``(n_envs,)``
         :param done: whether the episode ended, ``(n_envs,)``
         :param infos: one dictionary for each environment; ``"TimeLimit.truncated"`` marks an end that is no termination
-        :param memory: recurrent memory before ``obs``, ``(n_envs, memory_size)``; None for zeros
+        :param memory: recurrent memory before ``obs``, ``(n_envs, memory_size)``, on any device; None for zeros
         :param masks: actions allowed at ``obs``, ``(n_envs, mask_shape)``
         :param last_memory: recurrent memory before ``next_obs``, used where ``done``; None for zeros
         :param last_masks: actions allowed at ``next_obs``, used where ``done``; None for "all of them"
@@ -216,7 +227,10 @@ class SequenceReplayBuffer(ReplayBuffer):
                 last_obs: Observations = {key: np.asarray(value)[ended] for key, value in next_obs.items()}
             else:
                 last_obs = np.asarray(next_obs)[ended]
-            last_memory, last_masks = (None if x is None else np.asarray(x)[ended] for x in (last_memory, last_masks))
+            if last_memory is not None:
+                last_memory = th.as_tensor(last_memory)
+                last_memory = last_memory[to_device(ended, last_memory.device)]
+            last_masks = None if last_masks is None else np.asarray(last_masks)[ended]
             last_rows = self._rows.encode(ended.size, last_obs, None, last_memory, last_masks)
             truncated = [bool(infos[i].get("TimeLimit.truncated", False)) for i in ended]
             last_flags = np.where(truncated, LAST, LAST | TERMINATED)
@@ -302,28 +316,28 @@ class SequenceReplayBuffer(ReplayBuffer):
         self._rows.rearrange(n_envs * rings.capacity, slots, origins)
         self._use(rings)
 
-    def update_memory(self, rows: SequenceRows, memory: th.Tensor | np.ndarray, valid: th.Tensor | np.ndarray) -> None:
+    def update_memory(self, rows: SequenceRows, memory: th.Tensor | np.ndarray) -> None:
         """
         Replace stored memories by fresher ones. Rows that have been overwritten since they were sampled are skipped.
 
         :param rows: ``rows`` of the samples
-        :param memory: recurrent memory before each observation of the samples, ``(B, T, memory_size)``
-        :param valid: ``valid`` of the samples, ``(B, T)``; only those rows are written
+        :param memory: recurrent memory before each observation of the samples, ``(B, T, memory_size)``; of rows that
+            are not real, anything
         """
-        memory, keep = (
-            x.detach().cpu().numpy() if isinstance(x, th.Tensor) else np.asarray(x) for x in (memory, valid)
-        )
-        if memory.shape != (len(rows.start), keep.shape[-1], self.memory_size) or keep.shape != memory.shape[:2]:
+        memory = th.as_tensor(memory).detach()
+        count, length = len(rows.start), memory.shape[1] if memory.ndim == 3 else 0
+        if memory.shape != (count, length, self.memory_size) or length < rows.length.max(initial=0):
             raise ValueError(
-                f"Replay buffer: expected memory of shape (B, T, {self.memory_size}) and valid of shape (B, T) with "
-                f"B={len(rows.start)}, got {memory.shape} and {keep.shape}."
+                f"Replay buffer: expected memory of shape (B, T, {self.memory_size}) with B={count} and T of at least "
+                f"{rows.length.max(initial=0)}, got {tuple(memory.shape)}."
             )
-        rings = rows.env_index[:, None]
-        steps = rows.start[:, None] + np.arange(keep.shape[1])
-        heads = self._rings.heads[rings]
-        keep = keep & (steps >= heads - self.buffer_size) & (steps < heads)
-        slots = self._rings.slots(rings, steps)[keep]
-        self._rows.memory.data[slots] = self._rows.memory.encode(memory[keep], len(slots))
+        rings, steps = rows.env_index[:, None], np.arange(length)
+        numbers, heads = rows.start[:, None] + steps, self._rings.heads[rings]
+        keep = (steps < rows.length[:, None]) & (numbers >= heads - self.buffer_size) & (numbers < heads)
+        # of a row in several sequences the last one counts, which nothing but NumPy's own writing would promise
+        slots, last = np.unique(self._rings.slots(rings, numbers)[keep][::-1], return_index=True)
+        kept = memory.flatten(0, 1)[to_device(np.flatnonzero(keep)[::-1][last], memory.device)]
+        self._rows.memory.write(slots, self._rows.memory.encode(kept, len(slots)))
         if self._refreshed is not None:
             self._refreshed[slots] = True
 
@@ -395,10 +409,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _read(
         self, rings: np.ndarray, begins: np.ndarray, counts: np.ndarray, length: int, env: VecNormalize | None
     ) -> SequenceSamples:
-        steps = np.arange(length)
-        slots = self._rings.slots(rings[:, None], begins[:, None] + steps)
-        where = SequenceRows(rings, begins)
-        return read_sequences(self._rows, slots, steps < counts[:, None], where, env, self.device)
+        slots = self._rings.slots(rings[:, None], begins[:, None] + np.arange(length))
+        return read_sequences(self._rows, slots, counts, rings, begins, env, self.device)
 
     def _require_rows(self) -> None:
         if not self._allocated:

@@ -23,7 +23,7 @@ from stable_baselines3.common.save_util import open_path
 from sb3_dream.atomic_files import replaced_at_once
 from sb3_dream.plain_values import decode, encode
 from sb3_dream.replay import SequenceReplayBuffer
-from sb3_dream.replay_storage import Column
+from sb3_dream.replay_columns import Column
 from sb3_dream.stored_settings import told
 from sb3_dream.zip_files import opened
 
@@ -147,7 +147,10 @@ def _write(buffer: SequenceReplayBuffer, file: BinaryIO, new: np.ndarray, refres
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("header", json.dumps(encode(header)))
         for i, (columns, slots) in enumerate(parts):
-            for name, values in (("slots", slots), *((str(j), column.data[slots]) for j, column in enumerate(columns))):
+            for name, values in (
+                ("slots", slots),
+                *((str(j), column.stored(slots)) for j, column in enumerate(columns)),
+            ):
                 with archive.open(f"{i}/{name}.npy", "w") as part:
                     np.lib.format.write_array(part, values, allow_pickle=False)
 
@@ -212,7 +215,7 @@ def _read_pieces(
             values = _array(archive, f"{i}/{j}.npy")
             if values.dtype != column.stored_dtype or values.shape != (len(slots), *column.stored_shape):
                 raise ValueError(f"{column.name} in piece {i} is of shape {values.shape} and type {values.dtype}")
-            column.data[slots] = values
+            column.write(slots, values)
             nbytes += len(slots) * column.row_nbytes
         there[slots] |= count == len(columns)
     return nbytes
@@ -225,7 +228,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         shape, columns_first, dtype = np.lib.format.read_array_header_1_0(part)
         if dtype.hasobject:
             raise ValueError(f"{name} holds pickled objects")
-        return np.frombuffer(part.read(), dtype).reshape(shape, order="F" if columns_first else "C")
+        return np.frombuffer(bytearray(part.read()), dtype).reshape(shape, order="F" if columns_first else "C")
 
 
 def _restore(buffer: SequenceReplayBuffer, header: dict[str, Any], there: np.ndarray) -> None:

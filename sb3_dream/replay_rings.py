@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_dream.replay_storage import Column
+from sb3_dream.replay_columns import Column
 
 OPEN = np.iinfo(np.int32).max  # "rows left" of a sequence whose end is not known yet
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from numpy.typing import DTypeLike
 
-from sb3_dream.replay_storage import BitColumn, Column, NonZeroIndex, SaturatingColumn, observation_columns
+from sb3_dream.replay_columns import BitColumn, Column, SaturatingColumn, TensorColumn, observation_columns
+from sb3_dream.replay_storage import NonZeroIndex
 
 Observations = np.ndarray | dict[str, np.ndarray]
 Encoded = list[tuple[Column, Any]]  # what to write into which column
 
 FIRST, LAST, TERMINATED = 1, 2, 4  # bits of a row's flags
+ALL_ALLOWED = 255  # a byte of a mask
 
 
 class Rows:
@@ -26,7 +29,8 @@ class Rows:
     :param memory_size: length of the recurrent memory
     :param memory_dtype: floating dtype in which it is stored
     :param mask_shape: number of actions in an action mask, None for no masks
-    :param binary: which observations are packed, see :func:`~sb3_dream.replay_storage.observation_columns`
+    :param binary: which observations are packed, see :func:`~sb3_dream.replay_columns.observation_columns`
+    :param device: where observations, actions, memories and masks are
     :raises ValueError: for arguments that do not fit together
     """
 
@@ -39,6 +43,7 @@ class Rows:
         memory_dtype: DTypeLike,
         mask_shape: int | None,
         binary: bool | Literal["auto"],
+        device: th.device,
     ) -> None:
         if memory_size < 0 or not np.issubdtype(memory_dtype, np.floating):
             raise ValueError(
@@ -47,10 +52,12 @@ class Rows:
         if mask_shape is not None and mask_shape < 1:
             raise ValueError(f"mask_shape must be the number of actions or None, not {mask_shape}.")
         self.is_dict = isinstance(observation_space, spaces.Dict)
-        self.observations = observation_columns(observation_space, binary)
-        self.action = Column("action", (action_dim,), action_dtype)
-        self.memory = SaturatingColumn("memory", (memory_size,), memory_dtype)
-        self.mask = None if mask_shape is None else BitColumn("action mask", (mask_shape,), np.bool_)
+        self.observations = observation_columns(observation_space, binary, device)
+        self.action = TensorColumn("action", (action_dim,), action_dtype, device)
+        self.memory = SaturatingColumn("memory", (memory_size,), memory_dtype, device)
+        self.mask = None
+        if mask_shape is not None:
+            self.mask = BitColumn("action mask", (mask_shape,), np.bool_, device, padding=ALL_ALLOWED)
         self.reward = Column("reward", (), np.float32)
         self.flags = Column("flags", (), np.uint8)
         self.rewarded = NonZeroIndex(0)
@@ -72,7 +79,7 @@ class Rows:
         count: int,
         observations: Observations,
         actions: np.ndarray | None = None,
-        memory: np.ndarray | None = None,
+        memory: np.ndarray | th.Tensor | None = None,
         masks: np.ndarray | None = None,
     ) -> Encoded:
         """
@@ -94,7 +101,7 @@ class Rows:
         values.append((self.action, 0 if actions is None else self.action.encode(actions, count)))
         values.append((self.memory, 0 if memory is None else self.memory.encode(memory, count)))
         if self.mask is not None:
-            values.append((self.mask, 255 if masks is None else self.mask.encode(masks, count)))
+            values.append((self.mask, ALL_ALLOWED if masks is None else self.mask.encode(masks, count)))
         elif masks is not None:
             raise ValueError("Replay buffer: got action masks, but it was created with mask_shape=None.")
         return values
@@ -119,7 +126,7 @@ class Rows:
         self.reward.data[slots] = rewards
         self.flags.data[slots] = flags
         for column, value in values:
-            column.data[slots] = value
+            column.write(slots, value)
 
     def rearrange(self, rows: int, slots: np.ndarray, origins: np.ndarray) -> None:
         """
@@ -130,9 +137,7 @@ class Rows:
         :param origins: where their rows lie in the old one, ``(k,)``
         """
         for column in self.columns:
-            old = column.data
-            column.allocate(rows)
-            column.data[slots] = old[origins]
+            column.rearrange(rows, slots, origins)
         self.count_rewards()
 
     def count_rewards(self) -> None:
@@ -141,15 +146,17 @@ class Rows:
         self.rewarded = NonZeroIndex(len(rewards))
         self.rewarded.update(np.arange(len(rewards)), np.zeros(1), rewards)
 
-    def read_observations(self, slots: np.ndarray) -> Observations:
+    def read_observations(
+        self, slots: np.ndarray, padded: np.ndarray | None = None
+    ) -> th.Tensor | dict[str, th.Tensor]:
         """
         :param slots: places, an integer array of any shape
-        :return: new arrays of shape ``(*slots.shape, *shape)``
+        :param padded: bool of the same shape, which rows are not real; None if all are
+        :return: new tensors of shape ``(*slots.shape, *shape)`` where the rows are
         """
-        if self.is_dict:
-            return {key: column.read(slots) for key, column in self.observations.items()}
-        return self.observations[""].read(slots)
+        read = {key: column.read(slots, padded) for key, column in self.observations.items()}
+        return read if self.is_dict else read[""]
 
     def has_flag(self, slots: np.ndarray, flag: int) -> np.ndarray:
         """Whether the rows at these places carry a flag."""
-        return self.flags.read(slots) & flag != 0
+        return self.flags.stored(slots) & flag != 0

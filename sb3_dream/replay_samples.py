@@ -11,16 +11,23 @@ import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_dream.nn.transfers import to_device
 from sb3_dream.replay_rows import FIRST, LAST, TERMINATED, Rows
 
 TensorObservations = th.Tensor | dict[str, th.Tensor]
 
 
 class SequenceRows(NamedTuple):
-    """Where a batch of sequences was read: environment and absolute number of the first row, both of shape ``(B,)``."""
+    """Where a batch of sequences was read, on the processor, a number for each sequence: all of shape ``(B,)``."""
 
     env_index: np.ndarray
+    """The environment."""
     start: np.ndarray
+    """Absolute number of the first row."""
+    length: np.ndarray
+    """How many rows are real."""
+    n_open: np.ndarray
+    """How many of them are not terminal: all, or all but the last."""
 
 
 class SequenceSamples(NamedTuple):
@@ -51,52 +58,66 @@ class SequenceSamples(NamedTuple):
     """Where the sequences lie, for :meth:`SequenceReplayBuffer.update_memory`."""
 
 
-def _read_observations(
-    rows: Rows, slots: np.ndarray, env: VecNormalize | None, finish: Callable[[np.ndarray], th.Tensor]
-) -> TensorObservations:
-    observations = rows.read_observations(slots)
-    if env is not None:
-        observations = env.normalize_obs(observations)
+def _each(function: Callable[[Any], Any], observations: Any) -> Any:
     if isinstance(observations, dict):
-        return {key: finish(part) for key, part in observations.items()}
-    return finish(observations)
+        return {key: function(part) for key, part in observations.items()}
+    return function(observations)
+
+
+def _read_observations(
+    rows: Rows, slots: np.ndarray, env: VecNormalize | None, device: th.device, padded: np.ndarray | None = None
+) -> TensorObservations:
+    read = rows.read_observations(slots, padded)
+    if env is None:
+        return _each(partial(to_device, device=device), read)
+
+    def finish(values: np.ndarray) -> th.Tensor:
+        if padded is not None:
+            values[padded] = 0
+        return to_device(values, device)
+
+    return _each(finish, env.normalize_obs(_each(lambda part: part.cpu().numpy(), read)))
 
 
 def _read_rewards(rows: Rows, slots: np.ndarray, env: VecNormalize | None) -> np.ndarray:
-    rewards = rows.reward.read(slots)
+    rewards = rows.reward.stored(slots)
     return rewards if env is None else env.normalize_reward(rewards)
 
 
 def read_sequences(
-    rows: Rows, slots: np.ndarray, valid: np.ndarray, where: SequenceRows, env: VecNormalize | None, device: th.device
+    rows: Rows,
+    slots: np.ndarray,
+    counts: np.ndarray,
+    env_index: np.ndarray,
+    start: np.ndarray,
+    env: VecNormalize | None,
+    device: th.device,
 ) -> SequenceSamples:
     """
     :param rows: the store
-    :param slots: places, ``(B, T)``; where ``valid`` is False, any place
-    :param valid: which rows are real, ``(B, T)``
-    :param where: handed on with the samples
+    :param slots: places, ``(B, T)``; where rows are not real, any place
+    :param counts: how many rows of each sequence are real, ``(B,)``
+    :param env_index: handed on with the samples
+    :param start: handed on with the samples
     :param env: normalises observations and rewards
     :param device: of the tensors
     :return: the sequences
     """
-    padding = None if valid.all() else ~valid
-
-    def finish(values: np.ndarray, fill: int = 0) -> th.Tensor:
-        if padding is not None:
-            values[padding] = fill
-        return th.as_tensor(values, device=device)
-
+    valid = np.arange(slots.shape[1]) < counts[:, None]
+    padded = None if valid.all() else ~valid
+    rewards, terminated = _read_rewards(rows, slots, env), rows.has_flag(slots, TERMINATED) & valid
+    to = partial(to_device, device=device)
     return SequenceSamples(
-        observations=_read_observations(rows, slots, env, finish),
-        actions=finish(rows.action.read(slots)),
-        rewards=finish(_read_rewards(rows, slots, env)),
-        is_first=finish(rows.has_flag(slots, FIRST)),
-        is_last=finish(rows.has_flag(slots, LAST)),
-        terminated=finish(rows.has_flag(slots, TERMINATED)),
-        valid=th.as_tensor(valid, device=device),
-        memory=th.as_tensor(rows.memory.read(slots[:, 0]).astype(np.float32), device=device),
-        masks=None if rows.mask is None else finish(rows.mask.read(slots), fill=1),
-        rows=where,
+        observations=_read_observations(rows, slots, env, device, padded),
+        actions=to(rows.action.read(slots, padded)),
+        rewards=to(np.where(valid, rewards, np.zeros((), rewards.dtype))),
+        is_first=to(rows.has_flag(slots, FIRST) & valid),
+        is_last=to(rows.has_flag(slots, LAST) & valid),
+        terminated=to(terminated),
+        valid=to(valid),
+        memory=to(rows.memory.read(slots[:, 0])).float(),
+        masks=None if rows.mask is None else to(rows.mask.read(slots, padded)),
+        rows=SequenceRows(env_index, start, counts, counts - terminated.any(-1)),
     )
 
 
@@ -111,12 +132,12 @@ def read_transitions(
     :param device: of the tensors
     :return: the transitions in SB3's form, with ``dones`` for terminations only
     """
-    tensor = partial(th.as_tensor, device=device)
+    to = partial(to_device, device=device)
     kind: Any = DictReplayBufferSamples if rows.is_dict else ReplayBufferSamples
     return kind(
-        observations=_read_observations(rows, before, env, tensor),
-        actions=tensor(rows.action.read(before)),
-        next_observations=_read_observations(rows, after, env, tensor),
-        dones=tensor(rows.has_flag(after, TERMINATED).astype(np.float32)[:, None]),
-        rewards=tensor(_read_rewards(rows, after, env)[:, None]),
+        observations=_read_observations(rows, before, env, device),
+        actions=to(rows.action.read(before)),
+        next_observations=_read_observations(rows, after, env, device),
+        dones=to(rows.has_flag(after, TERMINATED).astype(np.float32)[:, None]),
+        rewards=to(_read_rewards(rows, after, env)[:, None]),
     )

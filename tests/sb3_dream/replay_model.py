@@ -77,7 +77,7 @@ def mask_of(tag: int) -> np.ndarray:
 class Pair:
     """The buffer and its model, fed with the same rows; every row has a number of its own."""
 
-    def __init__(self, n_envs: int, capacity: int) -> None:
+    def __init__(self, n_envs: int, capacity: int, device: str = "cpu") -> None:
         self.buffer = SequenceReplayBuffer(
             n_envs * capacity,
             spaces.Dict({"a": BOX, "b": BITS}),
@@ -88,6 +88,7 @@ class Pair:
             memory_dtype=np.float32,
             mask_shape=9,
             binary=True,
+            storage_device=device,
         )
         self.buffer.seed(0)
         self.model = Model(n_envs, capacity)
@@ -165,7 +166,7 @@ def check_against_model(samples: SequenceSamples, model: Model, length: int) -> 
     assert isinstance(samples.observations, dict) and samples.masks is not None
     a, b = samples.observations["a"].numpy(), samples.observations["b"].numpy()
     assert a.dtype == b.dtype == np.float32 and samples.valid.dtype == samples.masks.dtype == th.bool
-    for i, (env, start) in enumerate(zip(*samples.rows, strict=True)):
+    for i, (env, start, real, n_open) in enumerate(zip(*samples.rows, strict=True)):
         assert start in model.stored(env)
         stretch = model.stretch(env, start)
         count = min(length, len(stretch))
@@ -180,6 +181,7 @@ def check_against_model(samples: SequenceSamples, model: Model, length: int) -> 
         assert samples.is_first[i, :count].tolist() == [r.first for r in rows]
         assert samples.is_last[i, :count].tolist() == [r.last for r in rows]
         assert samples.terminated[i, :count].tolist() == [r.terminated for r in rows]
+        assert (real, n_open) == (count, count - rows[-1].terminated)
         assert samples.memory[i].tolist() == [rows[0].memory] * 3
         assert not a[i, count:].any() and not b[i, count:].any() and not samples.actions[i, count:].any()
         assert not samples.rewards[i, count:].any() and samples.masks[i, count:].all()
@@ -187,9 +189,9 @@ def check_against_model(samples: SequenceSamples, model: Model, length: int) -> 
             assert not flags[i, count:].any()
 
 
-def random_pair(seed: int, n_envs: int, capacity: int, steps: int, end: float = 0.15) -> Pair:
+def random_pair(seed: int, n_envs: int, capacity: int, steps: int, end: float = 0.15, device: str = "cpu") -> Pair:
     rng = np.random.default_rng(seed)
-    pair = Pair(n_envs, capacity)
+    pair = Pair(n_envs, capacity, device)
     for _ in range(steps):
         kinds = rng.choice(["", "terminated", "truncated"], size=n_envs, p=[1 - end, end / 2, end / 2])
         pair.add(rng.choice([0.0, 0.0, 0.0, 1.5], size=n_envs).tolist(), kinds.tolist())

@@ -20,7 +20,7 @@ from sb3_dream.checkpoints import CheckpointCallback
 from sb3_dream.dream import DREAM
 from sb3_dream.nn.collectives import Agreement, LostRankError, average_buffers, gathered, rank, world_size
 from sb3_dream.nn.moments import RunningMoments
-from sb3_dream.nn.optimization import descend, gradients
+from sb3_dream.nn.optimization import FiniteCheck, descend, gradients
 from tests.sb3_dream.ranks import command_on_ranks, on_ranks
 from tests.sb3_dream.resume_cases import bare
 from tests.sb3_dream.tiny import SavedWalk, assert_same, parameters, tiny, vectorized
@@ -48,7 +48,9 @@ def step(rows: th.Tensor) -> th.Tensor:
     th.manual_seed(0)
     layer = nn.Linear(3, 2)
     optimizer = th.optim.Adam(layer.parameters(), 0.1)
-    descend(optimizer, gradients(optimizer, {"loss": layer(rows).square().mean()}), 0.5, "the test")
+    descend(
+        optimizer, gradients(optimizer, {"loss": layer(rows).square().mean()}), 0.5, FiniteCheck(late=False), "the test"
+    )
     return layer.weight.detach()
 
 

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sb3_dream.dream import DREAM
 from sb3_dream.nn.graphs import Graphs
 from sb3_dream.world_models.base import RareRewards, State
+from tests.sb3_dream.meta import to_meta
 from tests.sb3_dream.tape import record_on_processor
 from tests.sb3_dream.tiny import MaskedWalk, Walk, parameters, tiny
 
@@ -67,13 +68,7 @@ def test_what_is_recorded_needs_no_number_and_nothing_of_another_device(case: st
         policy.encode_sequences(model.replay_buffer.sample_sequences(2, length)) for length in (4, 2)
     )
     rare = RareRewards(th.ones(()), th.ones(())) if model.rare_rewards else None
-    before = dict(policy.named_parameters())
-    policy.to("meta")
-    moved = {before[name]: parameter for name, parameter in policy.named_parameters()}
-    for optimizer in (policy.world_model_optimizer, policy.actor_critic_optimizer):
-        for group in optimizer.param_groups:
-            group["params"] = [moved[parameter] for parameter in group["params"]]
-
+    to_meta(policy)
     sequences, rewarded, number = tree_map_only(
         th.Tensor,
         lambda tensor: tensor.to("meta"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
@@ -12,9 +13,10 @@ from sb3_dream.actor_critic import ActorCritic, ReturnScale
 from sb3_dream.behaviour import behaviour_losses, draw_starts, evaluate, experience, losses_in_pieces
 from sb3_dream.imagination import Rollout, imagine, lambda_returns
 from sb3_dream.nn.grid import Layout
-from sb3_dream.nn.optimization import descend, frozen, gradients
+from sb3_dream.nn.optimization import FiniteCheck, descend, frozen, gradients
+from sb3_dream.replay import SequenceRows
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
-from sb3_dream.world_models.base import Observed, Outcome, Sequences, State, WorldModel
+from sb3_dream.world_models.base import Observed, Outcome, State, WorldModel
 
 
 class Point(WorldModel):
@@ -55,7 +57,7 @@ class Point(WorldModel):
             return None
         return th.cat((state.percept >= 0, th.ones_like(state.percept, dtype=th.bool)), -1)
 
-    def observe(self, sequences: Sequences) -> Observed:
+    def observe(self, sequences: Any) -> Observed:
         raise NotImplementedError
 
 
@@ -162,7 +164,7 @@ def test_pieces_of_a_batch_add_up_to_the_batch() -> None:
         arguments = (policy, steps, False, th.tensor(0.2), 0.1)
         losses, metrics = behaviour_losses(*arguments)
         found = gradients(optimizer, losses | metrics if whole else losses_in_pieces(*arguments))
-        scalars = descend(optimizer, found, 1e9, "test")
+        scalars = descend(optimizer, found, 1e9, FiniteCheck(late=False), "test")
         results.append((scalars, [p.grad for p in policy.parameters() if p.grad is not None]))
     assert len(list(losses_in_pieces(policy, steps, False, th.tensor(0.2), 0.1))) == 3
     th.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
@@ -195,7 +197,7 @@ def test_the_policy_improves(spec: ActionSpec, through_model: bool, normalize: b
         factor = scale.update(evaluated.returns.detach())
         steps = experience(evaluated, factor, through_model, normalize)
         losses, _ = behaviour_losses(policy, steps, through_model, clip_range=th.tensor(0.2), ent_coef=1e-3)
-        descend(optimizer, gradients(optimizer, losses), 10.0, "test")
+        descend(optimizer, gradients(optimizer, losses), 10.0, FiniteCheck(late=False), "test")
         policy.update_slow_critic(0.1)
     assert model.gain.grad is None
     assert before < -3.0
@@ -235,31 +237,44 @@ def test_slow_critic(tau: float, share_trunk: bool) -> None:
 
 
 def test_starts_are_real_and_not_terminal() -> None:
-    valid = th.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
-    terminated = th.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    rows = th.arange(6.0).reshape(2, 3, 1)
-    sequences = Sequences({}, rows, valid, terminated, valid, rows[:, 0], None)
-    drawn = draw_starts(sequences, Observed(rows, 10 * rows, {}, {}), count=10)
+    memory, number = th.arange(6.0).reshape(2, 3, 1), np.zeros(2, dtype=np.int64)
+    # of three rows, the last one terminal, and of two that go on
+    rows = SequenceRows(number, number, length=np.array([3, 2]), n_open=np.array([2, 2]))
+    drawn = draw_starts(rows, Observed(memory, 10 * memory, {}, {}), count=10)
     assert sorted(drawn.memory.flatten().tolist()) == [0.0, 1.0, 3.0, 4.0]
     assert th.equal(drawn.percept, 10 * drawn.memory)
-    assert len(draw_starts(sequences, Observed(rows, rows, {}, {}), count=3).memory) == 3
+    assert len(draw_starts(rows, Observed(memory, memory, {}, {}), count=3).memory) == 3
 
 
-def test_nothing_changes_when_a_loss_is_not_finite() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_is_spoilt_when_a_loss_is_not_finite(late: bool) -> None:
     layer = th.nn.Linear(2, 1)
-    optimizer = th.optim.Adam(layer.parameters(), lr=0.1)
+    optimizer, check = th.optim.Adam(layer.parameters(), lr=0.1), FiniteCheck(late)
     x = th.ones(1, 2)
-    before = [p.clone() for p in layer.parameters()]
 
     def step(losses: dict[str, th.Tensor], when: str) -> None:
-        descend(optimizer, gradients(optimizer, losses), 1.0, when)
+        descend(optimizer, gradients(optimizer, losses, guarded=late), 1.0, check, when)
+        check.settle()
 
+    before = [p.clone() for p in layer.parameters()]
     with pytest.raises(FloatingPointError, match=r"^bad became NaN or infinite in update 7"):
         step({"good": layer(x).sum(), "bad": layer(x).sum() * th.inf}, "update 7")
     # 0 times the square root of 0: a finite loss with a gradient that is not
     with pytest.raises(FloatingPointError, match=r"^the gradient of root became NaN or infinite in update 8"):
         step({"root": ((layer(x) - layer(x)) ** 2).sum().sqrt()}, "update 8")
     assert all(th.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
-    assert not optimizer.state
     step({"good": layer(x).sum()}, "update 9")
-    assert not any(th.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
+    assert all((a > b).all() for a, b in zip(before, layer.parameters(), strict=True))
+
+
+def test_a_late_check_raises_at_the_next_step() -> None:
+    layer = th.nn.Linear(2, 1)
+    optimizer, check = th.optim.SGD(layer.parameters(), lr=0.1), FiniteCheck(late=True)
+    for when, factor in (("update 1", 1.0), ("update 2", th.nan)):
+        losses = {"loss": factor * layer(th.ones(1, 2)).sum()}
+        descend(optimizer, gradients(optimizer, losses, guarded=True), 1.0, check, when)
+    before = [p.clone() for p in layer.parameters()]
+    losses = {"loss": layer(th.ones(1, 2)).sum()}
+    with pytest.raises(FloatingPointError, match=r"^loss became NaN or infinite in update 2; no parameter"):
+        descend(optimizer, gradients(optimizer, losses, guarded=True), 1.0, check, "update 3")
+    assert all(th.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))

@@ -19,7 +19,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_dream.replay import SequenceReplayBuffer, SequenceSamples
+from sb3_dream.replay import SequenceReplayBuffer, SequenceRows, SequenceSamples
 from sb3_dream.replay_draws import draw_balanced
 from tests.sb3_dream.replay_model import BITS, BOX, Model, Pair, check_against_model, random_pair
 
@@ -113,7 +113,7 @@ def test_every_transition_and_every_row_is_equally_likely() -> None:
     pair = random_pair(1, n_envs=3, capacity=20, steps=70)
     draws = 60_000
     samples = pair.buffer.sample_sequences(draws, 1)
-    counts = Counter(zip(*(x.tolist() for x in samples.rows), strict=True))
+    counts = Counter(zip(*(x.tolist() for x in samples.rows[:2]), strict=True))
     assert len(counts) == pair.buffer.n_rows == 60
     # 5 standard deviations of a binomial count
     assert all(abs(n - draws / 60) < 5 * np.sqrt(draws / 60) for n in counts.values())
@@ -195,7 +195,7 @@ def test_reward_fraction_draws_the_rewarded_rows_and_only_those() -> None:
     assert 5 < len(rewarded) < 60
     draws = 6000
     samples = pair.buffer.sample_sequences(draws, 1, reward_fraction=1.0)
-    counts = Counter(zip(*(x.tolist() for x in samples.rows), strict=True))
+    counts = Counter(zip(*(x.tolist() for x in samples.rows[:2]), strict=True))
     assert counts.keys() == rewarded
     expected = draws / len(rewarded)
     assert all(abs(n - expected) < 5 * np.sqrt(expected) for n in counts.values())
@@ -251,22 +251,29 @@ def test_overwritten_rows_keep_their_newer_memory() -> None:
     for _ in range(3):
         pair.add([0.0, 0.0], ["", ""])  # overwrites the rows 0, 1 and 2
     fresh = -(samples.rows.start[:, None] + np.arange(4.0, dtype=np.float32))[..., None].repeat(3, axis=-1)
-    valid = samples.valid.clone()
-    valid[samples.rows.start == 4, 3] = False  # row 7 is touched by the windows that begin at 4 alone
-    pair.buffer.update_memory(samples.rows, th.from_numpy(fresh), valid)
+    length = samples.rows.length - (samples.rows.start == 4)  # row 7 is touched by the windows that begin at 4 alone
+    pair.buffer.update_memory(samples.rows._replace(length=length), th.from_numpy(fresh))
     for env in range(2):
         for i in range(3, 7):
             pair.model.rows[env][i] = replace(pair.model.rows[env][i], memory=-i)
     pair.check_sequences(200, 1)
 
 
+def test_of_two_memories_of_one_row_the_last_one_is_kept() -> None:
+    pair = random_pair(0, 1, 20, 30)
+    rows = pair.buffer.sample_sequences(1, 3).rows
+    twice = SequenceRows(*(part.repeat(2) for part in rows))
+    pair.buffer.update_memory(twice, np.stack([np.full((3, 3), 1.0), np.full((3, 3), 2.0)]).astype(np.float32))
+    assert pair.buffer.read_rows(0, int(rows.start[0]), 1).memory.tolist() == [[2.0] * 3]
+
+
 def test_update_memory_refuses_other_shapes_and_forgets_rows_of_a_reset_buffer() -> None:
     pair = random_pair(0, 2, 20, 30)
     samples = pair.buffer.sample_sequences(4, 5)
     with pytest.raises(ValueError, match="memory of shape"):
-        pair.buffer.update_memory(samples.rows, th.zeros(4, 5, 2), samples.valid)
+        pair.buffer.update_memory(samples.rows, th.zeros(4, 5, 2))
     pair.buffer.reset()
-    pair.buffer.update_memory(samples.rows, th.zeros(4, 5, 3), samples.valid)
+    pair.buffer.update_memory(samples.rows, th.zeros(4, 5, 3))
     assert pair.buffer.n_rows == pair.buffer.size() == pair.buffer.pos == 0
     with pytest.raises(ValueError, match="empty"):
         pair.buffer.sample_sequences(1, 1)
@@ -519,11 +526,13 @@ def test_it_is_what_sb3_loads_as_a_replay_buffer() -> None:
 
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU")
-def test_samples_and_memories_cross_to_a_gpu_and_back() -> None:
-    pair = random_pair(2, 2, 30, 50)
+@pytest.mark.parametrize("storage", ["cpu", "cuda"])
+def test_samples_and_memories_cross_to_a_gpu_and_back(storage: str) -> None:
+    pair = random_pair(2, 2, 30, 50, device=storage)
+    pair.check_sequences(50, 4)
     pair.buffer.device = th.device("cuda")
     samples = pair.buffer.sample_sequences(8, 4)
     assert samples.rewards.device.type == samples.memory.device.type == "cuda"
-    pair.buffer.update_memory(samples.rows, th.full((8, 4, 3), 5.0, device="cuda"), samples.valid)
+    pair.buffer.update_memory(samples.rows, th.full((8, 4, 3), 5.0, device="cuda"))
     again = pair.buffer.read_rows(int(samples.rows.env_index[0]), int(samples.rows.start[0]), 1)
     assert again.memory.tolist() == [[5.0] * 3]

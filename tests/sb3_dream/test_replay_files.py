@@ -86,7 +86,7 @@ def test_any_history_comes_back(n_envs: int, capacity: int, operations: list[Any
                 pair.add_trajectory(env % n_envs, [0.5] * length, True)
             case ("refresh", length) if pair.buffer.n_rows:
                 samples = pair.buffer.sample_sequences(3, length)
-                pair.buffer.update_memory(samples.rows, np.full((3, length, 3), pair.tag(1)[0]), samples.valid)
+                pair.buffer.update_memory(samples.rows, np.full((3, length, 3), pair.tag(1)[0]))
             case ("resize", count):
                 pair.buffer.resize_envs(count)
                 pair.model.rows = [[] for _ in range(count)]
@@ -115,7 +115,7 @@ def test_each_file_holds_what_is_new(tmp_path: Path) -> None:
     for _ in range(20):
         pair.add([0.0, 1.0], ["", "terminated"])
     samples = pair.buffer.sample_sequences(4, 5)
-    pair.buffer.update_memory(samples.rows, np.zeros((4, 5, 3)), samples.valid)
+    pair.buffer.update_memory(samples.rows, np.zeros((4, 5, 3)))
     chain.save(pair.buffer, "rows-2.zip")
     first, second = ((tmp_path / f"rows-{i}.zip").stat().st_size for i in (1, 2))
     assert second < first / 20
