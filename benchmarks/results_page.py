@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablations, learning, planning, wall_clock
+from benchmarks import ablations, learning, planning, quick_fixed, wall_clock
 from benchmarks.wall_clock import LINES
 from sb3_dream.compare import Plan
 from sb3_dream.report import RETURN, Results, draw_curves
@@ -71,6 +71,14 @@ second. 100 games each; the figure shows those that they trained on.
 """
 
 
+QUICK_FIXED = """## As much from each update
+
+`python -m benchmarks.quick_fixed`: the configurations `fixed` and `fixed, quick` of `benchmarks/update_speed.py`, which
+imagine 1,024 and 256 rollouts an update and have 255 and 63 bins, on `CartPole-v1`: an update for every fourth step, 20
+games a point with the most likely actions, on one core beside other work.
+"""
+
+
 def write_page(docs: Path) -> Path:
     """
     :param docs: folder of the documentation
@@ -92,6 +100,9 @@ def write_page(docs: Path) -> Path:
         sections.append(f"{WALL_CLOCK}\n{wall_clock.table()}\n\n![Learning curves](images/results/{figure})\n")
     if ablations.RESULTS.is_dir():
         sections.append(f"{ABLATIONS}\n{ablations.table()}\n")
+    if quick_fixed.RESULTS.is_dir():
+        figure = _draw_quick_fixed(docs)
+        sections.append(f"{QUICK_FIXED}\n{quick_fixed.table()}\n\n![Learning curves](images/results/{figure})\n")
     docs.mkdir(parents=True, exist_ok=True)
     page = docs / "results.md"
     page.write_text("\n".join(sections))
@@ -113,6 +124,14 @@ def _draw_times(docs: Path) -> str:
         if run.get("points"):
             runs.setdefault(run["run"], []).append(run)
     return _save_curves(runs, LINES, "seconds", wall_clock.ENV, docs, "wall_clock.png")
+
+
+def _draw_quick_fixed(docs: Path) -> str:
+    """The name of the figure of what ``fixed`` and ``fixed, quick`` learn."""
+    runs: Results = {}
+    for run in quick_fixed.measured():
+        runs.setdefault(run["run"], []).append(run)
+    return _save_curves(runs, RETURN, "steps", quick_fixed.ENV, docs, "quick_fixed.png")
 
 
 def _save_curves(runs: Results, measure: str, axis: str, env: str, docs: Path, name: str) -> str:

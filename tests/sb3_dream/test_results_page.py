@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablations, learning, planning, results_page, wall_clock
+from benchmarks import ablations, learning, planning, quick_fixed, results_page, wall_clock
 
 
 def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +22,7 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "wall_clock/ppo-0-0.json": games
         | {"run": "ppo", "steps": 90, "seed": 0, "samples": 0, "training_seconds": 9.0, "points": points},
         "ablations/no-masks-1.json": games | {"variant": "no masks", "seconds": 7.0},
+        "quick_fixed/fixed-0.json": {"run": "fixed", "seed": 0, "updates": 12, "points": points},
     }
     for name, found in kept.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -30,6 +31,7 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(planning, "RESULTS", tmp_path / "planning")
     monkeypatch.setattr(wall_clock, "RESULTS", tmp_path / "wall_clock")
     monkeypatch.setattr(ablations, "RESULTS", tmp_path / "ablations")
+    monkeypatch.setattr(quick_fixed, "RESULTS", tmp_path / "quick_fixed")
     text = results_page.write_page(tmp_path / "docs").read_text()
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
@@ -39,6 +41,7 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "## Planning on Tetris",
         "## TetrisDirect-v0 in the same time",
         "## Ablations",
+        "## As much from each update",
     ]
     assert (
         text.count("| tetris | 60 | ") == 2
@@ -46,6 +49,11 @@ def test_the_page_shows_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     assert "| ppo | 90 | 9 | most likely | 1.50 ± 1.06 | 1.5 |" in text
     assert "| no masks | `use_masking:False` | 1.5 | 2 | 7 |" in text
+    assert "| `fixed` | 60 | 12 | 2 | 5 |" in text
     figures = {path.name for path in (tmp_path / "docs" / "images" / "results").iterdir()}
-    assert figures == {"tetris-60.png", "wall_clock.png"}  # nothing was measured on the way to the others
+    assert figures == {
+        "tetris-60.png",
+        "wall_clock.png",
+        "quick_fixed.png",
+    }  # nothing was measured on the way to the others
     assert all(text.count(f"](images/results/{figure})") == 1 for figure in figures)
