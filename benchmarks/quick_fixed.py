@@ -79,7 +79,7 @@ def table() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=4_000, help="default: %(default)s")
     known = parser.parse_args()
     th.set_num_threads(1)

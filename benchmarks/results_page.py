@@ -38,7 +38,8 @@ PLANNING = """## Planning on Tetris
 sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
 learned on alone, by `benchmarks/policy_alone.py`, and after 176,000 the one of 116,000, learning on; seed 2's with
 direct actions and columns learned more often from 30,864 steps on, as DREAM does now. Those of 800,000 and 1,000,000
-steps learned with the values of `zoo_configs/long/dream.yml`, as `examples/pretrained` says. The actor treats all
+steps learned with the values of `zoo_configs/long/dream.yml`, as `examples/pretrained` says, those of 100,000 whose
+actor is told what is seen with those of `zoo_configs/dream.yml`, the others with earlier ones. The actor treats all
 columns of the board alike and is told what is seen in them ("sight"), or its critic alone is ("critic-sight"), or
 neither ("columns"); or it is a plain perceptron, as in earlier versions.
 
