@@ -485,7 +485,7 @@ class DREAM(ResumableAlgorithm):
         if not (self.rare_rewards and self.replay_buffer.n_rewarded):
             return None
         rate = self.replay_buffer.n_rewarded / self.replay_buffer.n_rows
-        share = self.reward_batch_size / sequences.valid[:, 1:].sum()
+        share = self.reward_batch_size / sequences.valid[:, 1:].sum().clamp(min=1)  # none where rows stand alone
         return RareRewards(share, (share / rate).log1p())
 
     def _beginnings(self, rows: SequenceRows, observed: Observed) -> list[State]:
