@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -120,19 +121,20 @@ def _draw(task: str, steps: int, groups: learning.Groups, docs: Path) -> str:
 
 def _draw_times(docs: Path) -> str:
     """The name of the figure of what was learned over time."""
-    runs: Results = {}
-    for run in wall_clock.measured():
-        if run.get("points"):
-            runs.setdefault(run["run"], []).append(run)
+    runs = _by_name(run for run in wall_clock.measured() if run.get("points"))
     return _save_curves(runs, LINES, "seconds", wall_clock.ENV, docs, "wall_clock.png")
 
 
 def _draw_quick_fixed(docs: Path) -> str:
     """The name of the figure of what ``fixed`` and ``fixed, quick`` learn."""
+    return _save_curves(_by_name(quick_fixed.measured()), RETURN, "steps", quick_fixed.ENV, docs, "quick_fixed.png")
+
+
+def _by_name(found: Iterable[dict[str, Any]]) -> Results:
     runs: Results = {}
-    for run in quick_fixed.measured():
+    for run in found:
         runs.setdefault(run["run"], []).append(run)
-    return _save_curves(runs, RETURN, "steps", quick_fixed.ENV, docs, "quick_fixed.png")
+    return runs
 
 
 def _save_curves(runs: Results, measure: str, axis: str, env: str, docs: Path, name: str) -> str:

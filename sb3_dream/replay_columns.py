@@ -90,7 +90,11 @@ class Column:
         """
         old = self.data
         self.allocate(rows)
-        self.data[slots] = old[origins]
+        self.data[self._places(slots)] = old[self._places(origins)]
+
+    def _places(self, slots: np.ndarray) -> Any:
+        """What takes rows out of :attr:`data`."""
+        return slots
 
     def __getstate__(self) -> dict[str, Any]:
         # The buffer pickles the rows that are in use; the empty rest of the store would only fill the disk.
@@ -135,16 +139,14 @@ class TensorColumn(Column):
         if isinstance(stored, th.Tensor):
             values = stored.reshape(len(slots), math.prod(self.stored_shape))
             stored = to_device(_reinterpreted(values, th.uint8), self.device)
-        self.data[to_device(slots, self.device)] = stored
+        self.data[self._places(slots)] = stored
 
     def stored(self, slots: np.ndarray) -> np.ndarray:
-        rows = self.data[to_device(slots, self.device)].cpu().numpy()
+        rows = self.data[self._places(slots)].cpu().numpy()
         return rows.view(self.stored_dtype).reshape(*slots.shape, *self.stored_shape)
 
-    def rearrange(self, rows: int, slots: np.ndarray, origins: np.ndarray) -> None:
-        old = self.data
-        self.allocate(rows)
-        self.data[to_device(slots, self.device)] = old[to_device(origins, self.device)]
+    def _places(self, slots: np.ndarray) -> th.Tensor:
+        return to_device(slots, self.device)
 
     def read(self, slots: np.ndarray, padded: np.ndarray | None = None) -> th.Tensor:
         """
@@ -152,7 +154,7 @@ class TensorColumn(Column):
         :param padded: bool of the same shape, which rows are not real; None if all are
         :return: a new tensor of shape ``(*slots.shape, *shape)`` where the rows are
         """
-        rows = self.data[to_device(slots, self.device)]
+        rows = self.data[self._places(slots)]
         if padded is not None:
             rows.masked_fill_(to_device(padded, self.device)[..., None], self.padding)
         return self._decode(rows)

@@ -561,3 +561,7 @@ def test_without_a_seed_the_global_one_decides() -> None:
         return parameters(tiny(Walk(), seed=None).learn(24))
 
     assert_same(run(1), run(1))
+
+
+def test_rare_rewards_are_learned_where_every_replayed_row_stands_alone() -> None:
+    assert tiny(Walk(), buffer_size=4, rare_rewards=True, reward_batch_size=2, seed=9).learn(60)._n_updates > 0
