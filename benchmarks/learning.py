@@ -40,12 +40,13 @@ class Task:
 
 
 FEW_GAMES = "--points 10 --episodes 3"  # of 500 slow steps each
+ALONE = "--no-planning"  # 300 games of Tetris would take an hour and more
 
 TASKS = {
-    "tetris": Task("TetrisDirect-v0", "dream,ppo,dqn,qrdqn,ppo_lstm,ppo_mask,random", 100_000),
-    "tetris-lines": Task("TetrisDirectLines-v0", "dream,ppo,dqn,ppo_mask,random", 1_000_000),
-    "placement": Task("TetrisPlacement-v0", "dream,ppo_mask,ppo,dqn,random", 200_000),
-    "placement-lines": Task("TetrisPlacementLines-v0", "dream,ppo_mask,ppo,random", 200_000),
+    "tetris": Task("TetrisDirect-v0", "dream,ppo,dqn,qrdqn,ppo_lstm,ppo_mask,random", 100_000, options=ALONE),
+    "tetris-lines": Task("TetrisDirectLines-v0", "dream,ppo,dqn,ppo_mask,random", 1_000_000, options=ALONE),
+    "placement": Task("TetrisPlacement-v0", "dream,ppo_mask,ppo,dqn,random", 200_000, options=ALONE),
+    "placement-lines": Task("TetrisPlacementLines-v0", "dream,ppo_mask,ppo,random", 200_000, options=ALONE),
     "cartpole": Task("CartPole-v1", "dream,ppo,dqn,random", 15_000),
     "acrobot": Task("Acrobot-v1", "dream,ppo,dqn,random", 50_000),
     "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 300_000),

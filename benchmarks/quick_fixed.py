@@ -20,13 +20,13 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks.update_configs import CONFIGS
 from sb3_dream import DREAM
-from sb3_dream.evaluation import evaluate
+from sb3_dream.evaluation import GAMES_SEED, evaluate
+from sb3_dream.runs import versions
 
 RESULTS = Path(__file__).parent / "results" / "quick_fixed"
 ENV = "CartPole-v1"
 RUNS = ("fixed", "fixed, quick")
 POINTS = 10
-GAMES_SEED = 10_000
 
 
 def measure(name: str, seed: int, steps: int, games: int) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def measure(name: str, seed: int, steps: int, games: int) -> dict[str, Any]:
     :param seed: of the training
     :param steps: of the environment; an update is made for every fourth
     :param games: to play at each point
-    :return: the games at even intervals of steps, with the seconds of training so far
+    :return: the games at even intervals of steps, with the seconds of training so far, the versions and the machine
     """
     config = replace(CONFIGS[name], observation_layout=None, train_ratio=256.0)
     model, played = DREAM.from_config(config, ENV, seed=seed, device="cpu"), make_vec_env(ENV, games)
@@ -48,7 +48,7 @@ def measure(name: str, seed: int, steps: int, games: int) -> dict[str, Any]:
         found = evaluate(model, played, games)
         points.append({"steps": steps * number // POINTS, "seconds": seconds, "games": found.as_dict()})
         print(f"{name}, seed {seed}, {points[-1]['steps']} steps: {np.mean(found.returns):.1f}", flush=True)
-    return {"run": name, "seed": seed, "updates": model._n_updates, "points": points}
+    return {"run": name, "seed": seed, "updates": model._n_updates, "versions": versions(), "points": points}
 
 
 def measured() -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ from sb3_dream.config import DREAMConfig
 from sb3_dream.dream import DREAM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script finds what lies in its own folder only
+from benchmarks.env_speed import processor
 from benchmarks.peers import PEERS, Peer
 from benchmarks.update_configs import CONFIGS, ready, whole
 
@@ -309,17 +310,6 @@ def table(results: list[Result], peak: float) -> str:
         line += "" if result.peak_memory is None else f"{result.peak_memory / 1e6:>6.0f} MB"
         lines.append(line)
     return "\n".join(lines)
-
-
-def processor() -> str:
-    """
-    :return: the processor's name
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main() -> None:

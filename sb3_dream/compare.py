@@ -5,6 +5,7 @@ import hashlib
 import json
 import shlex
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_dream import zoo
 from sb3_dream.cli import DEFAULT_ENV, PROGRAM, short_error
 from sb3_dream.errors import CommandError, one_line
-from sb3_dream.evaluation import Games, RandomPlayer, evaluate
+from sb3_dream.evaluation import GAMES_SEED, Games, RandomPlayer, evaluate
 from sb3_dream.experiment import Experiment
+from sb3_dream.planning import without_planning
 from sb3_dream.report import write_report
 from sb3_dream.runs import Run, scaled_as, versions
 from sb3_dream.stopping import StopSignal
 
 RANDOM = "random"
-#: Seeds of the games on which everyone is measured: the same for all, and not those of the training.
-GAMES_SEED = 1_000_000
 PARALLEL_GAMES = 10
 
 
@@ -43,6 +43,7 @@ class Plan:
     episodes: int
     final_episodes: int
     deterministic: bool
+    planning: bool
     counters: tuple[str, ...]
 
 
@@ -92,7 +93,8 @@ class LearningCurve(BaseCallback):
         """
         self._env.seed(GAMES_SEED)
         env = scaled_as(self.model.get_vec_normalize_env(), self._env)
-        return evaluate(self.model, env, episodes, self._plan.deterministic)
+        with nullcontext() if self._plan.planning else without_planning(self.model):
+            return evaluate(self.model, env, episodes, self._plan.deterministic)
 
 
 def main(arguments: list[str]) -> int:
@@ -124,6 +126,7 @@ def main(arguments: list[str]) -> int:
         known.episodes,
         known.final_episodes,
         not known.stochastic,
+        not known.no_planning,
         tuple(known.counters.split(",")),
     )
     failed = 0
@@ -226,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--episodes", type=int, default=10, help="games at each point (default: %(default)s)")
     add("--final-episodes", type=int, default=100, help="games at the end of each run (default: %(default)s)")
     add("--stochastic", action="store_true", help="sample the actions of measured games, not the most likely ones")
+    add("--no-planning", action="store_true", help="measure DREAM's policy alone, where its settings say plan_samples")
     add("--counters", default="total_lines,pieces_placed", help="numbers of the last info to report, where there are")
     add("--output", type=Path, default=Path("runs/compare"), help="folder of runs and report (default: %(default)s)")
     add("--num-threads", type=int, default=-1, help="threads of PyTorch; -1 leaves it the choice (default: -1)")

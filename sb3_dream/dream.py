@@ -84,7 +84,7 @@ class DREAM(ResumableAlgorithm):
     :param dream_length: steps for which a dream goes on from one update to the next before another takes its place; at
         most ``imagination_horizon`` for rollouts that all begin anew, as Dreamer's do
     :param dream_length_end: what that becomes as the discount factor rises; None if it stays. Long dreams show a policy
-        where it gets itself to, short ones leave it less of the model's error to live off
+        where it gets itself to, short ones leave it less of a young model's error to live off
     :param initial_fraction: share of new dreams that begin where an episode began; the others do at any replayed state
     :param before_reward_fraction: share of new dreams that begin up to four rollouts before a replayed step with a
         reward, whose rare sizes come up more often than they occur (Florensa et al. 2017, *Reverse Curriculum
@@ -161,16 +161,16 @@ class DREAM(ResumableAlgorithm):
         policy_delay_end: int = 8,
         imagination_horizon: int = 15,
         imagination_starts: int = 512,
-        dream_length: int = 200,
-        dream_length_end: int | None = None,
-        initial_fraction: float = 0.5,
+        dream_length: int = 15,
+        dream_length_end: int | None = 200,
+        initial_fraction: float = 0.3,
         before_reward_fraction: float = 0.0,
         plan_samples: int = 0,
         plan_horizon: int = 12,
         gamma: float = 0.99,
         gamma_start: float = 0.97,
         gamma_rise: tuple[int, int] = (5_000, 30_000),
-        gae_lambda: float = 0.95,
+        gae_lambda: float = 0.9,
         ent_coef: float = 0.02,
         novelty_coef: float | Schedule = 0.0,
         n_epochs: int = 2,

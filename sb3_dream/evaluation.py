@@ -10,6 +10,8 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
+#: Of the games on which everyone is measured: the same for all, and not those of the training.
+GAMES_SEED = 1_000_000
 MASK_METHOD = "action_masks"
 #: Keys that wrappers add to ``info`` and that are no counters of the environment's own.
 WRAPPER_KEYS = frozenset({"episode", "terminal_observation", "TimeLimit.truncated"})

@@ -7,9 +7,13 @@ can so find it by trying, as long as the world model is right about what follows
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_dream.actor_critic import ActorCritic
 from sb3_dream.imagination import imagine, lambda_returns
@@ -51,3 +55,21 @@ class Planner:
         returns = lambda_returns(rollout.rewards, rollout.continues, values, self.gamma, gae_lambda=1.0)[0]
         best = returns.view(n, self.samples).argmax(1)
         return rollout.actions[0].unflatten(0, (n, self.samples))[th.arange(n, device=best.device), best]
+
+
+@contextmanager
+def without_planning(model: BaseAlgorithm) -> Iterator[None]:
+    """
+    While it lasts, ``predict`` gives what the policy says.
+
+    :param model: a DREAM, or any other algorithm, of which nothing changes
+    """
+    policy: Any = model.policy
+    planner = getattr(policy, "planner", None)
+    if planner is not None:
+        policy.planner = None
+    try:
+        yield
+    finally:
+        if planner is not None:
+            policy.planner = planner

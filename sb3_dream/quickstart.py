@@ -15,7 +15,7 @@ from sb3_dream.callbacks import TrainingMonitor
 from sb3_dream.cli import DEFAULT_ALGO as ALGO
 from sb3_dream.cli import DEFAULT_ENV, PROGRAM, headless, short_error, to_type
 from sb3_dream.errors import CommandError
-from sb3_dream.evaluation import Games, RandomPlayer, evaluate
+from sb3_dream.evaluation import GAMES_SEED, Games, RandomPlayer, evaluate
 from sb3_dream.experiment import newest_model
 from sb3_dream.history import TrainingHistory
 from sb3_dream.player import Player
@@ -26,7 +26,6 @@ from tetris_gym.recording import record
 
 LINES = "total_lines"
 PIECES = "pieces_placed"
-GAMES_SEED = 1_000_000
 MAX_FRAMES = 300
 #: Steps of the comparison that is suggested: a matter of minutes with DREAM's usual values.
 COMPARED = 10_000

@@ -53,8 +53,8 @@ def write_report(output: Path, plan: Plan, results: Results, command: str) -> Pa
     measures = [RETURN, *(name for name in plan.counters if _has_counter(finished, name))]
     figures: dict[str, Figure] = {}
     for name in measures:
-        figures[f"{name}_by_steps"] = draw_curves(finished, name, "steps", plan)
-        figures[f"{name}_by_seconds"] = draw_curves(finished, name, "seconds", plan)
+        figures[f"{name}_by_steps"] = draw_curves(finished, name, "steps", plan.env)
+        figures[f"{name}_by_seconds"] = draw_curves(finished, name, "seconds", plan.env)
         figures[f"{name}_final"] = draw_finals(finished, name, plan)
     images = []
     for name, figure in figures.items():
@@ -104,15 +104,15 @@ def final_estimate(runs: Sequence[dict[str, Any]], measure: str) -> Estimate:
     return estimate(np.array([[_mean(run["final"], measure)] for run in runs]))
 
 
-def draw_curves(results: Results, measure: str, axis: str, plan: Plan) -> Figure:
+def draw_curves(results: Results, measure: str, axis: str, env: str) -> Figure:
     """
     :param results: finished runs of each algorithm
     :param measure: "return" or a counter
     :param axis: "steps", or "seconds" of training, evaluations not counted, averaged over the seeds
-    :param plan: what was compared
+    :param env: where it was learned, for the title
     :return: a learning curve for each algorithm, and a level line for those that do not learn
     """
-    figure, axes = _new_figure(f"{plan.env}: {measure} over {axis}")
+    figure, axes = _new_figure(f"{env}: {measure} over {axis}")
     for colour, (algo, runs) in zip(COLOURS * len(results), results.items(), strict=False):
         label = f"{algo} ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
         if not runs[0]["points"]:
@@ -195,6 +195,7 @@ def _page(
         for run in missing
     )
     how = "the most likely action" if plan.deterministic else "sampled actions"
+    how += "" if plan.planning else ", without planning"
     pictures = "".join(
         f'<h2>{html.escape(name)}</h2><img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
         for name, data in images

@@ -82,7 +82,7 @@ class RecurrentWorldModel(WorldModel):
         reward_bins: int = 1,
         clock: bool = True,
         sight: int = 2,
-        shared_sight: bool | Literal["critic"] = "critic",
+        shared_sight: bool | Literal["critic"] = True,
         second_look: bool = True,
         practice: float = 0.5,
         matrix_step: float = 2.0,

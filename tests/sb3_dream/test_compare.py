@@ -79,6 +79,21 @@ def test_measured_games_have_the_scale_of_the_training(monkeypatch: pytest.Monke
     assert results("a2c")[0]["final"]["returns"] == [-500.0] * 3
 
 
+@pytest.mark.parametrize("options", [[], ["--no-planning"]])
+def test_it_measures_with_planning_and_without(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of DREAM for CartPole have planning."""
+    planners = []
+
+    def spy(player: Any, env: VecEnv, *arguments: Any) -> Games:
+        planners.append(player.policy.planner)
+        return Games([1.0], [1])
+
+    monkeypatch.setattr("sb3_dream.compare.evaluate", spy)
+    assert main([*COMPARE, "--algos", "dream", "--seeds", "1", *options]) == 0
+    assert [planner is None for planner in planners] == [bool(options)] * 3
+    assert ("without planning" in Path("out/CartPole-v1_200/report.html").read_text()) == bool(options)
+
+
 def test_another_number_of_steps_is_another_run() -> None:
     random = ["compare", "--env", "CartPole-v1", "--algos", "random", "--seeds", "1", "--output", "out"]
     assert main([*random, "--final-episodes", "3"]) == 0

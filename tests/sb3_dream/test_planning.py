@@ -12,7 +12,7 @@ from benchmarks import planning as benchmark
 from sb3_dream.actor_critic import ActorCritic
 from sb3_dream.agent import DREAMAgent
 from sb3_dream.dream import DREAM
-from sb3_dream.planning import Planner
+from sb3_dream.planning import Planner, without_planning
 from sb3_dream.player import Player
 from sb3_dream.world_models.base import State
 from tests.sb3_dream.test_imagination import CONTINUOUS, DISCRETE, Point, actor_critic
@@ -108,6 +108,16 @@ def test_a_saved_model_plans_as_before_and_can_be_told_to(tmp_path: Path) -> Non
     assert played_by(acting) != played_by(planning) == played_by(told)
     assert played_by_agent(tmp_path / "planning") == played_by(planning)
     assert played_by_agent(tmp_path / "acting") == played_by(acting)
+
+
+def test_planning_can_be_left_out_for_a_while() -> None:
+    planning = tiny(Walk(), plan_samples=7)
+    planner = planning.policy.planner
+    with pytest.raises(RuntimeError, match="a game that fails"), without_planning(planning):
+        assert played_by(planning) == played_by(tiny(Walk()))
+        raise RuntimeError("a game that fails")
+    assert planning.policy.planner is planner is not None
+    assert played_by(planning) != played_by(tiny(Walk()))
 
 
 def test_it_plans_where_it_predicts_and_not_where_it_collects() -> None:
