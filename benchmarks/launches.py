@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -43,8 +44,9 @@ def launches(config: DREAMConfig, recorded: bool, updates: int) -> float:
     :param config: the configuration
     :param recorded: whether with CUDA graphs
     :param updates: over which to average
-    :return: operations an update
+    :return: operations an update, once dreams last as long as they ever do
     """
+    config = replace(config, dream_length=config.dream_length_end or config.dream_length)
     repeated = 0
 
     def record(function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
