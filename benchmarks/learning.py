@@ -47,7 +47,7 @@ TASKS = {
     "tetris-lines": Task("TetrisDirectLines-v0", "dream,ppo,dqn,ppo_mask,random", 1_000_000, options=ALONE),
     "placement": Task("TetrisPlacement-v0", "dream,ppo_mask,ppo,dqn,random", 200_000, options=ALONE),
     "placement-lines": Task("TetrisPlacementLines-v0", "dream,ppo_mask,ppo,random", 200_000, options=ALONE),
-    "cartpole": Task("CartPole-v1", "dream,ppo,dqn,random", 15_000),
+    "cartpole": Task("CartPole-v1", "dream,ppo,dqn,random", 5_000),
     "acrobot": Task("Acrobot-v1", "dream,ppo,dqn,random", 50_000),
     "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 300_000),
     "pendulum": Task("Pendulum-v1", "dream,ppo,sac,random", 20_000),

@@ -81,11 +81,13 @@ class ObservationHead(nn.Module):
                 total = total + F.cross_entropy(parameters[str(s.start)], _to_class(s, target), reduction="none")
         return total
 
-    def sample(self, parameters: dict[str, th.Tensor], before: th.Tensor, temperature: float = 1.0) -> th.Tensor:
+    def sample(
+        self, parameters: dict[str, th.Tensor], before: th.Tensor, temperature: float = 1.0, noise: float = 1.0
+    ) -> th.Tensor:
         """
         :param before: (N, V)
-        :param temperature: of bits and continuous values; 0 takes the most probable value. Codes and one-hots always
-            vary
+        :param temperature: of bits; 0 takes the more probable value. Codes and one-hots always vary
+        :param noise: of continuous values, as a share of what was learned; 0 takes the most probable value
         :return: (N, V) a next observation
         """
         parts = []
@@ -93,14 +95,14 @@ class ObservationHead(nn.Module):
             if s.kind == "bits":
                 logits = parameters["bits"][:, s.slice]
                 if temperature > 0:
-                    noise = th.rand_like(logits).clamp_(1e-6, 1 - 1e-6)
-                    logits = logits + temperature * th.logit(noise)
+                    uniform = th.rand_like(logits).clamp_(1e-6, 1 - 1e-6)
+                    logits = logits + temperature * th.logit(uniform)
                 parts.append((logits > 0).to(logits.dtype))
             elif s.kind == "continuous":
                 change, log_scale = self._center(parameters, s)
-                if temperature > 0:
-                    noise = _heavy_noise(change) if self.heavy_tails else th.randn_like(change)
-                    change = change + temperature * log_scale.exp() * noise
+                if noise > 0:
+                    deviation = _heavy_noise(change) if self.heavy_tails else th.randn_like(change)
+                    change = change + noise * log_scale.exp() * deviation
                 # a dream that runs away stays finite
                 change = change.clamp(-_LARGEST, _LARGEST)
                 after = symlog(before[:, s.slice]) + change * self.changes.rms[s.slice]

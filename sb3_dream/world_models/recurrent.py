@@ -53,7 +53,10 @@ class RecurrentWorldModel(WorldModel):
         orthogonal steps of :class:`~sb3_dream.nn.muon.MuonAdam`; 0 for Adam's steps
     :param weight_decay: of the matrices, decoupled (Loshchilov & Hutter 2019), against learning often replayed rows by
         heart. It slows the first thousands of updates
-    :param temperature: of the imagined observations, see :meth:`ObservationHead.sample`
+    :param temperature: of imagined bits; 0 takes the more probable value
+    :param noise: of imagined continuous values, as a share of what was learned; None for ``temperature``. With 0 they
+        are the most probable ones: in most environments continuous values follow from those before, and what is noise
+        at first is the model's own ignorance
     :param scaled_changes: tell the outcome network of changes of continuous values in units of their usual size. Many
         rewards are differences, of which values in units of their whole range say next to nothing
     :param heavy_tails: expect that a continuous value sometimes changes quite otherwise than usual, see
@@ -66,6 +69,7 @@ class RecurrentWorldModel(WorldModel):
         "matrix_step": 0.0,
         "scaled_changes": False,
         "heavy_tails": False,
+        "noise": None,
     }
     speeds: th.Tensor
 
@@ -88,6 +92,7 @@ class RecurrentWorldModel(WorldModel):
         matrix_step: float = 2.0,
         weight_decay: float = 0.0,
         temperature: float = 1.0,
+        noise: float | None = 0.0,
         scaled_changes: bool = True,
         heavy_tails: bool = True,
         reach: int = 3,
@@ -109,7 +114,8 @@ class RecurrentWorldModel(WorldModel):
         self.observed = observed
 
         self.hidden, self.columns, self.cell = memory, columns, cell
-        self.practice, self.temperature = practice, temperature
+        self.practice = practice
+        self.temperature, self.noise = temperature, temperature if noise is None else noise
         self.matrix_step, self.weight_decay = matrix_step, weight_decay
         self.clock, self.scaled_changes = clock, scaled_changes
         self.memory_size = int(clock) + memory * columns * (2 if cell == "lstm" else 1)
@@ -284,13 +290,13 @@ class RecurrentWorldModel(WorldModel):
     def _practise(self, predicted: dict[str, th.Tensor], old: th.Tensor, new: th.Tensor) -> th.Tensor:
         """Real next observations ``new`` (N, V), some of them replaced by imagined ones."""
         with th.no_grad():
-            imagined = self.observation_head.sample(predicted, old, self.temperature)
+            imagined = self.observation_head.sample(predicted, old, self.temperature, self.noise)
         return th.where(th.rand(old.shape[0], 1, device=old.device) < self.practice, imagined, new)
 
     def _imagine(self, recalled: Parts, state: State, seen: Parts, acted: Parts) -> th.Tensor:
         """(N, V) a next observation; ``seen`` is what is seen of the one in ``state``."""
         parameters = self._predict(recalled, state.percept, seen, acted)
-        return self.observation_head.sample(parameters, state.percept, self.temperature)
+        return self.observation_head.sample(parameters, state.percept, self.temperature, self.noise)
 
     def _outcome(self, recalled: Parts, old: Parts, acted: Parts, new: Parts) -> OutcomeLogits:
         """:param old, new: what was seen before and after"""

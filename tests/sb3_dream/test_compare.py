@@ -81,7 +81,7 @@ def test_measured_games_have_the_scale_of_the_training(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("options", [[], ["--no-planning"]])
 def test_it_measures_with_planning_and_without(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings of DREAM for CartPole have planning."""
+    """The settings of DREAM for Tetris have planning."""
     planners = []
 
     def spy(player: Any, env: VecEnv, *arguments: Any) -> Games:
@@ -89,9 +89,9 @@ def test_it_measures_with_planning_and_without(options: list[str], monkeypatch: 
         return Games([1.0], [1])
 
     monkeypatch.setattr("sb3_dream.compare.evaluate", spy)
-    assert main([*COMPARE, "--algos", "dream", "--seeds", "1", *options]) == 0
+    assert main([*COMPARE, "--env", "TetrisDirect-v0", "--algos", "dream", "--seeds", "1", *options]) == 0
     assert [planner is None for planner in planners] == [bool(options)] * 3
-    assert ("without planning" in Path("out/CartPole-v1_200/report.html").read_text()) == bool(options)
+    assert ("without planning" in Path("out/TetrisDirect-v0_200/report.html").read_text()) == bool(options)
 
 
 def test_another_number_of_steps_is_another_run() -> None:

@@ -273,13 +273,16 @@ def test_files_of_released_versions_load(path: Path) -> None:
 
 
 def test_models_do_what_they_did_before_there_was_an_argument_for_it(tmp_path: Path) -> None:
-    tiny(Walk()).save(tmp_path / "new.zip")
+    networks = {**NETWORKS, "world_model_kwargs": {**NETWORKS["world_model_kwargs"], "temperature": 0.3}}
+    tiny(Walk(), policy_kwargs=networks).save(tmp_path / "new.zip")
     path = edited(tmp_path / "new.zip", tmp_path / "old.zip", forget_new_arguments)
     for policy in (DREAM.load(path, device="cpu").policy, DREAMAgent(path).policy):
         assert not policy.world_model.scaled_changes
+        assert policy.world_model.noise == policy.world_model.temperature == 0.3
         assert not policy.world_model.observation_head.heavy_tails
     model = DREAM.load(tmp_path / "new.zip", device="cpu").policy.world_model
     assert model.scaled_changes
+    assert model.noise == 0
     assert model.observation_head.heavy_tails
 
 

@@ -36,12 +36,12 @@ def test_the_loss_is_the_negative_log_density_of_the_change(heavy_tails: bool) -
 
 
 @pytest.mark.parametrize("heavy_tails", [False, True])
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_imagined_changes_are_distributed_as_the_loss_says(heavy_tails: bool, temperature: float) -> None:
+@pytest.mark.parametrize("noise", [1.0, 0.5])
+def test_imagined_changes_are_distributed_as_the_loss_says(heavy_tails: bool, noise: float) -> None:
     th.manual_seed(0)
     before = th.zeros(20_000, VALUES)
-    sampled = head_of(heavy_tails).sample({"values": th.zeros(2, 20_000, VALUES)}, before, temperature)
-    change = symlog(sampled).flatten() / temperature
+    sampled = head_of(heavy_tails).sample({"values": th.zeros(2, 20_000, VALUES)}, before, noise=noise)
+    change = symlog(sampled).flatten() / noise
     for bound in (0.1, 0.5, 1.0, 3.0):
         inside = (change.abs() < bound * SCALE).float().mean().item()
         if heavy_tails:
@@ -52,9 +52,9 @@ def test_imagined_changes_are_distributed_as_the_loss_says(heavy_tails: bool, te
         assert inside == pytest.approx(probability, abs=0.01)
 
 
-def test_the_most_probable_change_is_imagined_at_a_temperature_of_0() -> None:
+def test_the_most_probable_change_is_imagined_without_noise() -> None:
     before, values = th.randn(5, VALUES), th.randn(2, 5, VALUES)
-    sampled = head_of(heavy_tails=True).sample({"values": values}, before, temperature=0.0)
+    sampled = head_of(heavy_tails=True).sample({"values": values}, before, noise=0.0)
     th.testing.assert_close(sampled, symexp(symlog(before) + values[0]))
 
 
@@ -76,7 +76,7 @@ def test_a_few_steps_that_are_far_off_hide_the_others_from_a_gaussian_only() -> 
             loss.backward()
             optimizer.step()
         with th.no_grad():
-            imagined = symlog(head.sample(head(features, before), before, temperature=0.0))
+            imagined = symlog(head.sample(head(features, before), before, noise=0.0))
         return ((imagined - usual).abs().mean() / 0.01).item()
 
     robust, gaussian = error(heavy_tails=True), error(heavy_tails=False)
