@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_dream.environments import ensure_registered
+from sb3_dream.replay import SequenceReplayBuffer
 
 _MANY = 2**53  # beyond, floating-point numbers skip some
 _COUNTS = {  # name: smallest and largest value
@@ -140,6 +141,9 @@ def check_hyperparameters(model: Any) -> None:
     for name in ("rare_rewards", "overlap_updates", "normalize_advantage", "compile", "cuda_graphs"):
         require(isinstance(getattr(model, name), bool), name, "True or False")
     require(model.actor_gradient in _GRADIENTS, "actor_gradient", f"one of {', '.join(map(repr, _GRADIENTS))}")
+    kind = model.replay_buffer_class
+    valid = isinstance(kind, type) and issubclass(kind, SequenceReplayBuffer)
+    require(valid, "replay_buffer_class", "SequenceReplayBuffer, a subclass of it, or None")
     seed = model.seed
     require(seed is None or (_is_whole(seed) and 0 <= seed < 2**32), "seed", "a whole number, below 2**32, or None")
 

@@ -211,7 +211,7 @@ class DREAM(ResumableAlgorithm):
             train_freq=train_freq,
             gradient_steps=gradient_steps if train_ratio is None else -1,
             action_noise=action_noise,
-            replay_buffer_class=replay_buffer_class or SequenceReplayBuffer,
+            replay_buffer_class=SequenceReplayBuffer if replay_buffer_class is None else replay_buffer_class,
             replay_buffer_kwargs=as_settings("replay_buffer_kwargs", replay_buffer_kwargs),
             policy_kwargs=as_settings("policy_kwargs", policy_kwargs),
             stats_window_size=stats_window_size,

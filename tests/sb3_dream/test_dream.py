@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -487,6 +488,8 @@ def test_the_step_in_which_a_callback_stops_is_stored() -> None:
         ({"gamma_rise": (9, 9)}, "gamma_rise must be two whole numbers of steps, the second one larger"),
         ({"dream_length_end": 0}, "dream_length_end must be a whole number, at least 1, or None, not 0"),
         ({"train_ratio": 0.0}, "train_ratio must be above 0"),
+        ({"replay_buffer_class": -1}, "replay_buffer_class must be SequenceReplayBuffer, a subclass of it, or None"),
+        ({"replay_buffer_class": ReplayBuffer}, "replay_buffer_class must be SequenceReplayBuffer, a subclass of it"),
         ({"overlap_updates": 1}, "overlap_updates must be True or False, not 1"),
         ({"overlap_updates": True, "train_ratio": None}, "overlap_updates must be False where train_ratio is None"),
         ({"rare_rewards": True, "reward_batch_size": 0}, "rare_rewards must be False .* reward_batch_size above 0"),
