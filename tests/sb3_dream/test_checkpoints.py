@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,8 @@ def test_killed_runs_end_as_those_that_nobody_killed(tmp_path: Path) -> None:
     program = [sys.executable, "-W", "ignore", "-m", "tests.sb3_dream.killed_runs", str(tmp_path), "4"]
     done = subprocess.run([*program, "normalised"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("4 killed") and done.stdout.strip().endswith("ends, all the same")
+    # more than one where a slow machine lets a life end before it is killed
+    assert re.fullmatch(r"4 killed, [2-4] of them while saving; [1-9]\d* ends, all the same\n", done.stdout)
 
 
 def test_a_run_goes_on_from_its_newest_checkpoint_and_from_an_older_one(tmp_path: Path) -> None:
