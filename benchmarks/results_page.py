@@ -1,7 +1,7 @@
-"""The results as a page of the documentation.
+"""The results as a page of the documentation, and as the README's tables.
 
-``python -m benchmarks.results_page`` writes ``docs/results.md`` and its figures from all files in
-``benchmarks/results/``, which ``benchmarks/learning.py`` and ``benchmarks/planning.py`` wrote.
+``python -m benchmarks.results_page`` writes ``docs/results.md``, its figures and the tables of ``README.md`` from all
+files in ``benchmarks/results/``, which ``benchmarks/learning.py``, ``benchmarks/planning.py`` and others wrote.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablations, learning, planning, quick_fixed, wall_clock
+from benchmarks import ablations, learning, planning, quick_fixed, readme, wall_clock
 from benchmarks.wall_clock import LINES
 from sb3_dream.report import RETURN, Results, draw_curves
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
 
 INTRODUCTION = """# Results
 
@@ -34,26 +34,10 @@ DreamerV3 has 851 on cartpole_swingup, 944 on reacher_easy and 941 on walker_wal
 PLANNING = """## Planning on Tetris
 
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
-sequences of actions in the world model before each one. After 116,000 steps it is the agent of 100,000 whose policy
-learned on alone, by `benchmarks/policy_alone.py`, and after 176,000 the one of 116,000, learning on; seed 2's with
-direct actions and columns learned more often from 30,864 steps on, as DREAM does now. Those of 800,000 and 1,000,000
-steps learned with the values of `zoo_configs/long/dream.yml`, as `examples/pretrained` says, those of 100,000 whose
-actor is told what is seen with those of `zoo_configs/dream.yml`, the others with earlier ones. The actor treats all
-columns of the board alike and is told what is seen in them ("sight"), or its critic alone is ("critic-sight"), or
-neither ("columns"); or it is a plain perceptron, as in earlier versions.
-
-With lines alone, the agent of 1,000,000 steps learned as the README says. The one of 500,000 learned with earlier
-values, dreams of 15 steps alone, and the one of 240,000 is that one, learning on with long ones:
-
-```
-python -m sb3_dream train --algo dream --env TetrisDirectLines-v0 --seed 1 --num-threads 1 --eval-freq -1 -n 500000 \\
-    -params dream_length_end:None initial_fraction:0.2 gamma:0.98 gamma_rise:[100000,250000] \\
-    actor_learning_rate:0.001 critic_learning_rate:0.001
-python -m sb3_dream train --algo dream --env TetrisDirectLines-v0 --seed 1 --num-threads 1 --eval-freq -1 -n 240000 \\
-    -i logs/dream/TetrisDirectLines-v0_1/TetrisDirectLines-v0.zip -params env_wrapper:None callback:None \\
-    dream_length:200 dream_length_end:None initial_fraction:0.5 before_reward_fraction:0.1 gamma_start:0.98 \\
-    gamma_rise:[20000,100000] actor_learning_rate:lin_0.001 critic_learning_rate:lin_0.001 model_warmup:0
-```
+sequences of actions in the world model before each one. The agents of 1,000,000 and 800,000 steps with the reward
+"standard" learned with the values of `zoo_configs/long/dream.yml`, the others with those of `zoo_configs/dream.yml`;
+the README has the commands. The actor treats all columns of the board alike and is told what is seen in them ("sight"),
+or its critic alone is ("critic-sight").
 """
 
 ABLATIONS = """## Ablations
@@ -151,4 +135,6 @@ def _order(run: dict[str, Any]) -> tuple[tuple[str, ...], str, int, int, int]:
 
 
 if __name__ == "__main__":
-    print(f"Wrote {write_page(DOCS)}")
+    page, front = write_page(ROOT / "docs"), ROOT / "README.md"
+    front.write_text(readme.fill(front.read_text()))
+    print(f"Wrote {page} and the tables of {front}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,15 +81,14 @@ def estimate(scores: np.ndarray) -> Estimate:
     if len(scores) == 1:
         value = iqm(tasks)
         return value, value, value
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # rliable seeds its bootstrap in a way that is going out of use
+    state = np.random.get_state()
+    np.random.seed(0)  # rliable draws from NumPy's global generator, whatever it is told
+    try:
         values, intervals = library.get_interval_estimates(
-            {"algorithm": tasks},
-            iqm,
-            reps=REPLICATIONS,
-            confidence_interval_size=CONFIDENCE,
-            random_state=np.random.RandomState(0),
+            {"algorithm": tasks}, iqm, reps=REPLICATIONS, confidence_interval_size=CONFIDENCE
         )
+    finally:
+        np.random.set_state(state)
     low, high = intervals["algorithm"]
     return values["algorithm"], low, high
 

@@ -151,6 +151,14 @@ def test_the_interquartile_mean_leaves_out_the_extremes() -> None:
     assert high > 2
 
 
+def test_intervals_are_the_same_each_time_and_leave_the_global_generator_alone() -> None:
+    scores = np.random.default_rng(0).normal(size=(5, 3))
+    np.random.seed(1)
+    first, expected = estimate(scores), np.random.RandomState(1).rand()
+    assert np.random.rand() == expected
+    assert np.array_equal(estimate(scores), first)
+
+
 def test_one_run_has_no_interval() -> None:
     value, low, high = estimate(np.array([[3.0, 5.0]]))
     assert value.tolist() == low.tolist() == high.tolist() == [3.0, 5.0]
