@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning import RESULTS, TASKS
+from benchmarks import learning
 from benchmarks.planning import with_error
+from benchmarks.wall_clock import LINES
 
 TABLE = re.compile(r"(?<=<!-- table )(?P<name>\w+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
 
@@ -86,18 +87,18 @@ TETRIS = {
         Row("PPO, placements, no masks", "placement-lines/ppo-200000-*"),
     ),
 }
-#: Tasks of ``benchmarks/learning.py`` and their steps.
-OTHERS = {
-    "cartpole": 5_000,
-    "pendulum": 8_000,
-    "acrobot": 10_000,
-    "lunarlander": 300_000,
-    "recall": 10_000,
-    "breakout": 20_000,
-    "cartpole_swingup": 50_000,
-    "reacher_easy": 60_000,
-    "walker_walk": 80_000,
-}
+#: Tasks of ``benchmarks/learning.py``, after their own number of steps.
+OTHERS = (
+    "cartpole",
+    "pendulum",
+    "acrobot",
+    "lunarlander",
+    "recall",
+    "breakout",
+    "cartpole_swingup",
+    "reacher_easy",
+    "walker_walk",
+)
 NAMES = {"ppo": "PPO", "dqn": "DQN", "sac": "SAC", "ppo_lstm": "RecurrentPPO", "random": "random"}
 
 
@@ -118,7 +119,8 @@ def table(name: str) -> str:
     """
     if name == "others":
         header = ["task", "steps", "DREAM", "seeds", "training", "others"]
-        rows = [other_row(task, steps) for task, steps in OTHERS.items()]
+        groups = learning.finished_runs()
+        rows = [other_row(task, groups) for task in OTHERS]
     elif name in TETRIS:
         header = ["", "steps", "training, one core", "seeds", "pieces a game", "lines a game", "with planning"]
         rows = [tetris_row(row) for row in TETRIS[name]]
@@ -135,7 +137,7 @@ def tetris_row(row: Row) -> list[str]:
     :return: its cells
     """
     runs = read(row.files)
-    lines, planned = of_seeds(runs, "total_lines"), of_seeds(read(row.planned), "total_lines") if row.planned else ""
+    lines, planned = lines_of_seeds(runs), lines_of_seeds(read(row.planned)) if row.planned else ""
     if row.name.startswith("DREAM"):
         lines, planned = f"**{lines}**", planned and f"**{planned}**"
     pieces = np.mean([np.mean(games(run)["counters"]["pieces_placed"]) for run in runs])
@@ -144,20 +146,20 @@ def tetris_row(row: Row) -> list[str]:
     return [row.name, f"{runs[0]['steps']:,}", time, seeds, f"{pieces:.1f}", lines, planned]
 
 
-def other_row(task: str, steps: int) -> list[str]:
+def other_row(task: str, groups: learning.Groups) -> list[str]:
     """
-    :param task: of ``benchmarks/learning.py``
-    :param steps: of the runs
+    :param task: one of :data:`OTHERS`
+    :param groups: all finished runs
     :return: its cells, with the mean return of all seeds
+    :raises ValueError: if DREAM's are missing
     """
-    runs = read(f"{task}/dream-{steps}-*")
-    others = {
-        name: read(f"{task}/{algo}-{steps}-*")
-        for algo, name in NAMES.items()
-        if any(RESULTS.glob(f"{task}/{algo}-{steps}-*.json"))
-    }
-    shown = ", ".join(f"{name} {mean_return(found)}" for name, found in others.items())
-    return [f"`{TASKS[task].env}`", f"{steps:,}", f"**{mean_return(runs)}**", str(len(runs)), duration(runs), shown]
+    about = learning.TASKS[task]
+    found = {algo: runs for (name, steps, algo), runs in groups.items() if (name, steps) == (task, about.steps)}
+    if "dream" not in found:
+        raise ValueError(f"no results of DREAM on {task} after {about.steps} steps, which a table of the README shows")
+    runs = found["dream"]
+    others = ", ".join(f"{name} {mean_return(found[algo])}" for algo, name in NAMES.items() if algo in found)
+    return [f"`{about.env}`", f"{about.steps:,}", f"**{mean_return(runs)}**", str(len(runs)), duration(runs), others]
 
 
 def read(pattern: str) -> list[dict[str, Any]]:
@@ -166,9 +168,9 @@ def read(pattern: str) -> list[dict[str, Any]]:
     :return: what they hold, in the order of their seeds
     :raises ValueError: if there is none
     """
-    runs = [json.loads(path.read_text()) for path in RESULTS.glob(f"{pattern}.json")]
+    runs = [json.loads(path.read_text()) for path in learning.RESULTS.glob(f"{pattern}.json")]
     if not runs:
-        raise ValueError(f"no results {pattern}.json in {RESULTS}, which a table of the README shows")
+        raise ValueError(f"no results {pattern}.json in {learning.RESULTS}, which a table of the README shows")
     return sorted(runs, key=lambda run: run["seed"])
 
 
@@ -180,14 +182,13 @@ def games(run: dict[str, Any]) -> dict[str, Any]:
     return run.get("final", run)
 
 
-def of_seeds(runs: list[dict[str, Any]], counter: str) -> str:
+def lines_of_seeds(runs: list[dict[str, Any]]) -> str:
     """
     :param runs: a seed each
-    :param counter: of their games
     :return: the mean of each, of a single one with its standard error
     """
-    values = [games(run)["counters"][counter] for run in runs]
-    return with_error(values[0]) if len(values) == 1 else ", ".join(f"{np.mean(seed):.2f}" for seed in values)
+    lines = [games(run)["counters"][LINES] for run in runs]
+    return with_error(lines[0]) if len(lines) == 1 else ", ".join(f"{np.mean(seed):.2f}" for seed in lines)
 
 
 def mean_return(runs: list[dict[str, Any]]) -> str:
@@ -204,7 +205,8 @@ def duration(runs: list[dict[str, Any]]) -> str:
     :param runs: a seed each
     :return: the mean time of their training; nothing where there was none
     """
-    seconds = np.mean([run["training_seconds"] if "training_seconds" in run else run["seconds"] for run in runs])
+    # elsewhere "seconds" are those of playing
+    seconds = np.mean([run["seconds"] if "final" in run else run["training_seconds"] for run in runs])
     if seconds < 1:
         return ""
     if seconds < 100:

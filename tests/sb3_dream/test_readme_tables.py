@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import readme
+from benchmarks import learning, readme
 
 README = Path(__file__).parents[2] / "README.md"
 
 
 def keep(folder: Path, name: str, **found: Any) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
-    (folder / name).write_text(json.dumps({"steps": 60_000, "seed": int(name[-6]), **found}))
+    (folder / name).write_text(json.dumps({"steps": 60_000, "seed": int(name[-6])} | found))
 
 
 def games(*lines: float) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def test_the_readme_shows_the_results_as_they_are() -> None:
 
 
 def test_rows_of_tetris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(learning, "RESULTS", tmp_path)
     keep(tmp_path, "a/ppo-60-1.json", final=games(1.0, 2.0), seconds=90.0)
     keep(tmp_path, "a/ppo-60-0.json", final=games(0.0, 1.0), seconds=100.0)
     keep(tmp_path, "b/dream-0.json", **games(2.0, 4.0), seconds=5.0, training_seconds=7_140.0)
@@ -42,17 +42,21 @@ def test_rows_of_tetris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_rows_of_other_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    keep(tmp_path, "cartpole/dream-60-0.json", final=games(100.0, 150.0), seconds=200.0)
-    keep(tmp_path, "cartpole/dream-60-1.json", final=games(50.0, 100.0), seconds=400.0)
-    keep(tmp_path, "cartpole/random-60-0.json", final=games(3.0, 4.0), seconds=0.01)
-    row = ["`CartPole-v1`", "60", "**200**", "2", "5.0 min", "random 7.00"]
-    assert readme.other_row("cartpole", 60) == row
+    monkeypatch.setattr(learning, "RESULTS", tmp_path)
+    dream, random = ({"task": "cartpole", "algo": algo, "steps": 5_000} for algo in ("dream", "random"))
+    keep(tmp_path, "cartpole/dream-5000-0.json", **dream, final=games(100.0, 150.0), seconds=200.0)
+    keep(tmp_path, "cartpole/dream-5000-1.json", **dream, final=games(50.0, 100.0), seconds=400.0)
+    keep(tmp_path, "cartpole/random-5000-0.json", **random, final=games(3.0, 4.0), seconds=0.01)
+    keep(tmp_path, "cartpole/random-60-0.json", **random | {"steps": 60}, final=games(9.0), seconds=0.01)  # not shown
+    row = ["`CartPole-v1`", "5,000", "**200**", "2", "5.0 min", "random 7.00"]
+    assert readme.other_row("cartpole", learning.finished_runs()) == row
+    with pytest.raises(ValueError, match="no results of DREAM on pendulum after 8000 steps"):
+        readme.other_row("pendulum", learning.finished_runs())
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no table 'tetris': expected others, placements, steps"):
         readme.fill("<!-- table tetris -->\n<!-- end -->")
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(learning, "RESULTS", tmp_path)
     with pytest.raises(ValueError, match=r"no results planning/placement-sight-100000-\*-0-12.json in"):
         readme.fill("<!-- table placements -->\n<!-- end -->")
