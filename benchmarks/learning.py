@@ -49,7 +49,7 @@ TASKS = {
     "placement-lines": Task("TetrisPlacementLines-v0", "dream,ppo_mask,ppo,random", 200_000, options=ALONE),
     "cartpole": Task("CartPole-v1", "dream,ppo,dqn,random", 5_000),
     "acrobot": Task("Acrobot-v1", "dream,ppo,dqn,random", 10_000),
-    "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 300_000),
+    "lunarlander": Task("LunarLander-v3", "dream,ppo,dqn,random", 100_000),
     "pendulum": Task("Pendulum-v1", "dream,ppo,sac,random", 8_000),
     "cartpole_swingup": Task("DMC-cartpole_swingup-v0", "dream,sac,random", 50_000, "dmc", FEW_GAMES),
     "reacher_easy": Task("DMC-reacher_easy-v0", "dream,sac,random", 60_000, "dmc", FEW_GAMES),

@@ -39,11 +39,13 @@ class Segment:
     :param kind: ``"continuous"``, ``"bits"`` (independent bits), ``"code"`` (bits of one binary number) or ``"onehot"``
     :param start: index of the first value
     :param size: number of values
+    :param unit: whether continuous values have bounds of 0 and 1; some environments have no others than these
     """
 
     kind: Literal["continuous", "bits", "code", "onehot"]
     start: int
     size: int
+    unit: bool = False
 
     @property
     def slice(self) -> slice:
@@ -175,8 +177,11 @@ def _segments(key: str, space: spaces.Space, start: int) -> list[Segment]:
         return [Segment("bits", start, int(np.prod(space.shape)))]
     if isinstance(space, spaces.Box):
         counts = space.dtype == np.bool_ or np.issubdtype(space.dtype, np.integer)
-        binary = counts and np.all(space.low == 0) and np.all(space.high == 1)
-        return [Segment("bits" if binary else "continuous", start, int(np.prod(space.shape)))]
+        unit = ((space.low == 0) & (space.high == 1)).reshape(-1)
+        if counts and unit.all():
+            return [Segment("bits", start, len(unit))]
+        runs = np.split(np.arange(len(unit)), np.flatnonzero(np.diff(unit)) + 1)
+        return [Segment("continuous", start + int(run[0]), len(run), bool(unit[run[0]])) for run in runs]
     raise ValueError(
         f"unsupported observation space {space} ({key!r}): expected Box, Discrete, MultiDiscrete, MultiBinary "
         "or a flat Dict of them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch as th
 import torch.nn.functional as F
@@ -22,31 +23,50 @@ class ObservationHead(nn.Module):
     Bits: two logits each, one for going out and one for coming on. Codes and one-hots: a categorical.
     Continuous values: Student's t with 4 degrees of freedom over the change in symlog units, in units of the running
     size of such changes. With a Gaussian one step that is far off, such as a collision, can count more than a thousand
-    others (Lange, Little and Taylor 1989, *Robust Statistical Modeling Using the t Distribution*).
+    others (Lange, Little and Taylor 1989, *Robust Statistical Modeling Using the t Distribution*). Those whose bounds
+    are 0 and 1 and that were never anything else are bits, which a space of floats cannot say, such as a leg's contact
+    with the ground in LunarLander: the most probable change of such a value is almost always none.
 
     :param segments: what the observation's values are
     :param layout: where its grids are
     :param width: features a column
     :param heavy_tails: False for a Gaussian in place of Student's t
+    :param find_bits: False to take bits of a space of floats for continuous values
     """
 
-    def __init__(self, segments: tuple[Segment, ...], layout: Layout, width: int, heavy_tails: bool = True) -> None:
+    numbers: th.Tensor
+
+    def __init__(
+        self,
+        segments: tuple[Segment, ...],
+        layout: Layout,
+        width: int,
+        heavy_tails: bool = True,
+        find_bits: bool = True,
+    ) -> None:
         super().__init__()
-        self.segments, self.heavy_tails = segments, heavy_tails
+        self.segments = segments if find_bits else tuple(replace(s, unit=False) for s in segments)
+        self.heavy_tails = heavy_tails
         self.values = ColumnOutput(layout, width, copies=2)
         self.codes = nn.ModuleDict(
             {str(s.start): nn.Linear(width, _classes(s)) for s in segments if s.kind in ("code", "onehot")}
         )
         self.changes = RunningMoments(layout.size)
+        self.units = any(s.unit for s in self.segments)
+        if self.units:
+            self.register_buffer("numbers", th.zeros(layout.size))  # above 0 where a value was neither 0 nor 1
 
     def update_scale(self, before: th.Tensor, after: th.Tensor, valid: th.Tensor) -> None:
-        """Track how far continuous values move in a step.
+        """Track how far continuous values move in a step, and which of them are not bits.
 
         :param before: (N, V) observations
         :param after: (N, V) the observations that followed
         :param valid: (N,) 1 where both are real
         """
         self.changes.update(symlog(after) - symlog(before), valid)
+        if self.units:
+            other = ((after != 0) & (after != 1)) * valid[:, None]
+            self.numbers.copy_(self.numbers.maximum(other.amax(0)))
 
     def forward(self, features: th.Tensor, before: th.Tensor) -> dict[str, th.Tensor]:
         """
@@ -71,12 +91,14 @@ class ObservationHead(nn.Module):
         for s in self.segments:
             target = after[:, s.slice]
             if s.kind == "bits":
-                logits = parameters["bits"][:, s.slice]
-                total = total + F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+                total = total + _bit_nats(parameters, s, target).sum(-1)
             elif s.kind == "continuous":
                 mean, log_scale = self._center(parameters, s)
                 change = (symlog(target) - symlog(before[:, s.slice])) / self.changes.rms[s.slice]
-                total = total + (self._nats((change - mean) / log_scale.exp()) + log_scale).sum(-1)
+                nats = self._nats((change - mean) / log_scale.exp()) + log_scale
+                if s.unit:
+                    nats = th.where(self.numbers[s.slice] > 0, nats, _bit_nats(parameters, s, target))
+                total = total + nats.sum(-1)
             else:
                 total = total + F.cross_entropy(parameters[str(s.start)], _to_class(s, target), reduction="none")
         return total
@@ -93,11 +115,7 @@ class ObservationHead(nn.Module):
         parts = []
         for s in self.segments:
             if s.kind == "bits":
-                logits = parameters["bits"][:, s.slice]
-                if temperature > 0:
-                    uniform = th.rand_like(logits).clamp_(1e-6, 1 - 1e-6)
-                    logits = logits + temperature * th.logit(uniform)
-                parts.append((logits > 0).to(logits.dtype))
+                parts.append(_sample_bits(parameters, s, temperature))
             elif s.kind == "continuous":
                 change, log_scale = self._center(parameters, s)
                 if noise > 0:
@@ -106,7 +124,10 @@ class ObservationHead(nn.Module):
                 # a dream that runs away stays finite
                 change = change.clamp(-_LARGEST, _LARGEST)
                 after = symlog(before[:, s.slice]) + change * self.changes.rms[s.slice]
-                parts.append(symexp(after.clamp(-_LARGEST, _LARGEST)))
+                after = symexp(after.clamp(-_LARGEST, _LARGEST))
+                if s.unit:
+                    after = th.where(self.numbers[s.slice] > 0, after, _sample_bits(parameters, s, temperature))
+                parts.append(after)
             else:
                 index = sample_categorical(log_unimix(parameters[str(s.start)], 0.0))
                 parts.append(_from_class(s, index))
@@ -122,6 +143,18 @@ class ObservationHead(nn.Module):
         """The most probable change, and the logarithm of the distribution's scale, between -5 and 1."""
         mean, raw = parameters["values"][..., s.slice].unbind(0)
         return mean, -2.0 + 3.0 * th.tanh((raw + 1.0) / 3.0)
+
+
+def _bit_nats(parameters: dict[str, th.Tensor], s: Segment, target: th.Tensor) -> th.Tensor:
+    return F.binary_cross_entropy_with_logits(parameters["bits"][:, s.slice], target, reduction="none")
+
+
+def _sample_bits(parameters: dict[str, th.Tensor], s: Segment, temperature: float) -> th.Tensor:
+    logits = parameters["bits"][:, s.slice]
+    if temperature > 0:
+        uniform = th.rand_like(logits).clamp_(1e-6, 1 - 1e-6)
+        logits = logits + temperature * th.logit(uniform)
+    return (logits > 0).to(logits.dtype)
 
 
 def _heavy_noise(like: th.Tensor) -> th.Tensor:

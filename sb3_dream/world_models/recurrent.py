@@ -61,6 +61,8 @@ class RecurrentWorldModel(WorldModel):
         rewards are differences, of which values in units of their whole range say next to nothing
     :param heavy_tails: expect that a continuous value sometimes changes quite otherwise than usual, see
         :class:`ObservationHead`: learn less from steps that are far off
+    :param find_bits: predict values of a space of floats as bits where their bounds are 0 and 1 and they were never
+        anything else, such as contacts
     :param reach: where actions are about cells, the number of columns on either side that are told of one at once
     """
 
@@ -69,6 +71,7 @@ class RecurrentWorldModel(WorldModel):
         "matrix_step": 0.0,
         "scaled_changes": False,
         "heavy_tails": False,
+        "find_bits": False,
         "noise": None,
     }
     speeds: th.Tensor
@@ -95,6 +98,7 @@ class RecurrentWorldModel(WorldModel):
         noise: float | None = 0.0,
         scaled_changes: bool = True,
         heavy_tails: bool = True,
+        find_bits: bool = True,
         reach: int = 3,
     ) -> None:
         super().__init__(observation_spec, action_spec, mask_size)
@@ -132,7 +136,7 @@ class RecurrentWorldModel(WorldModel):
         self.encoder = GridNet(seen + action, width, max(1, depth // 2))
         self.rnn = (nn.LSTM if cell == "lstm" else nn.GRU)(width, memory)
         self.predictor = GridNet(seen + action + remembered, width, depth)
-        self.observation_head = ObservationHead(observation_spec.segments, observed, width, heavy_tails)
+        self.observation_head = ObservationHead(observation_spec.segments, observed, width, heavy_tails, find_bits)
         looks = second_look and bool(pictures)
         self.second_look = SecondLook(pictures, seen + action, width // 2, max(1, depth // 2)) if looks else None
         change = seen  # the new observation, as it differs from the old one

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cloudpickle
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -284,6 +285,20 @@ def test_models_do_what_they_did_before_there_was_an_argument_for_it(tmp_path: P
     assert model.scaled_changes
     assert model.noise == 0
     assert model.observation_head.heavy_tails
+
+
+def test_older_models_take_the_bits_of_a_space_of_floats_for_numbers(tmp_path: Path) -> None:
+    def model(find_bits: bool) -> DREAM:
+        space = spaces.Box(0.0, 1.0, (5,), np.float32)
+        env = gym.wrappers.TransformObservation(Walk(), lambda observation: observation.astype(np.float32), space)
+        world_model = {**NETWORKS["world_model_kwargs"], "find_bits": find_bits}
+        return tiny(env, policy_kwargs={**NETWORKS, "world_model_kwargs": world_model})
+
+    model(True).save(tmp_path / "new.zip")
+    assert DREAM.load(tmp_path / "new.zip", device="cpu").policy.world_model.observation_head.units
+    model(False).save(tmp_path / "without.zip")
+    path = edited(tmp_path / "without.zip", tmp_path / "old.zip", forget_new_arguments)
+    assert not DREAM.load(path, device="cpu").policy.world_model.observation_head.units
 
 
 def forget_new_arguments(data: dict[str, Any]) -> None:

@@ -82,3 +82,58 @@ def test_a_few_steps_that_are_far_off_hide_the_others_from_a_gaussian_only() -> 
     robust, gaussian = error(heavy_tails=True), error(heavy_tails=False)
     assert robust < 0.2
     assert gaussian > 2 * robust
+
+
+def unit_head(find_bits: bool = True) -> ObservationHead:
+    """Of a value of any size, and of one from 0 to 1."""
+    segments = (Segment("continuous", 0, 1), Segment("continuous", 1, 1, unit=True))
+    return ObservationHead(segments, Layout(2), 8, find_bits=find_bits)
+
+
+def imagined_contacts(head: ObservationHead) -> tuple[th.Tensor, th.Tensor]:
+    """Trained where the second value comes on in every fourth step, if the first feature says that it may at all.
+
+    :return: the second value as it is imagined, after a 0, where it may come on and where not
+    """
+    th.manual_seed(0)
+    optimizer = th.optim.Adam(head.parameters(), lr=1e-2)
+    for _ in range(400):
+        features = th.randn(256, 1, 8)
+        features[:, 0, 0] = near = (features[:, 0, 0] > 0).float()
+        contact = near * (th.rand(256) < 0.25).float()
+        before = th.zeros(256, 2)
+        after = th.stack((0.01 * features[:, 0, 1], contact), -1)
+        head.update_scale(before, after, th.ones(256))
+        loss = head.loss(head(features, before), before, after).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    features = th.randn(4_000, 1, 8)
+    features[:, 0, 0] = near = (th.arange(4_000) < 2_000).float()
+    with th.no_grad():
+        before = th.zeros(4_000, 2)
+        contact = head.sample(head(features, before), before, noise=0.0)[:, 1]
+    return contact[near > 0], contact[near == 0]
+
+
+def test_bits_of_a_space_of_floats_are_imagined_as_often_as_they_come_on() -> None:
+    near, far = imagined_contacts(unit_head())
+    assert set(near.tolist()) == {0.0, 1.0}
+    assert near.mean().item() == pytest.approx(0.25, abs=0.05)
+    assert far.mean().item() < 0.1
+    assert imagined_contacts(unit_head(find_bits=False))[0].max() < 0.5  # the most probable change is none
+
+
+def test_a_value_is_a_number_once_it_was_something_else_than_a_bit() -> None:
+    head, rows = unit_head(), th.ones(4, 2)
+    features = th.randn(4, 1, 8)
+    head.update_scale(rows, rows, th.ones(4))
+    assert head.sample(head(features, rows), rows)[:, 1].unique().tolist() in ([0.0], [1.0], [0.0, 1.0])
+    padding = rows.clone()
+    padding[3, 1] = 0.5
+    head.update_scale(rows, padding, th.tensor([1.0, 1.0, 1.0, 0.0]))
+    bits = head.loss(head(features, rows), rows, rows)
+    head.update_scale(rows, padding, th.ones(4))
+    assert not th.allclose(bits, head.loss(head(features, rows), rows, rows))
+    assert not set(head.sample(head(features, rows), rows)[:, 1].tolist()) & {0.0, 1.0}
+    assert not any("numbers" in name for name in unit_head(find_bits=False).state_dict())

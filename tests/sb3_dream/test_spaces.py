@@ -33,6 +33,11 @@ def batch(space: spaces.Space, leading: tuple[int, ...]) -> Any:
         (spaces.Box(0, 1, (5,), np.int8), (Segment("bits", 0, 5),)),
         (spaces.Box(0, 1, (5,), np.bool_), (Segment("bits", 0, 5),)),
         (spaces.Box(0, 7, (5,), np.int64), (Segment("continuous", 0, 5),)),
+        (spaces.Box(0.0, 1.0, (5,), np.float32), (Segment("continuous", 0, 5, unit=True),)),
+        (
+            spaces.Box(np.array([-1.0, 0.0, 0.0]), np.array([1.0, 1.0, 2.0])),
+            (Segment("continuous", 0, 1), Segment("continuous", 1, 1, unit=True), Segment("continuous", 2, 1)),
+        ),
         (spaces.MultiBinary(6), (Segment("bits", 0, 6),)),
         (spaces.MultiBinary((2, 3)), (Segment("bits", 0, 6),)),
         (spaces.Discrete(4), (Segment("onehot", 0, 4),)),
