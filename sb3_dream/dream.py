@@ -29,6 +29,7 @@ from sb3_dream.nn.collectives import average_buffers, least, world_size
 from sb3_dream.nn.graphs import Graphs, recorder
 from sb3_dream.nn.muon import MuonAdam
 from sb3_dream.nn.optimization import FiniteCheck, Gradients, Scalars, descend, frozen, gradients
+from sb3_dream.nn.wide_products import wide_products
 from sb3_dream.overlap import Overlapped
 from sb3_dream.planning import Planner
 from sb3_dream.policies import CnnPolicy, DreamPolicy, MlpPolicy, MultiInputPolicy
@@ -438,7 +439,7 @@ class DREAM(ResumableAlgorithm):
         agree_on_observations(self._vec_normalize_env)
         self.logger.record("train/learning_rate", self.policy.update_learning_rates(self._current_progress_remaining))
         for _ in range(gradient_steps + max(0, self.model_warmup - self._n_updates)):
-            with self._stream.use():
+            with self._stream.use(), wide_products():
                 self._update(batch_size)
             average_buffers(self.policy)
         if not self._finite.late:

@@ -133,3 +133,9 @@ def test_arguments_that_are_given_take_the_place_of_all_defaults(given: Any, fou
 def test_refuses_to_divide_by_nothing() -> None:
     with pytest.raises(ValueError, match="eps must be above 0, or a gradient of 0 is divided by 0"):
         tiny(Walk(), policy_kwargs={"optimizer_kwargs": {"eps": 0}})
+
+
+@pytest.mark.parametrize("value", [1e300, float("inf"), float("nan")])
+def test_refuses_numbers_that_parameters_cannot_hold(value: float) -> None:
+    with pytest.raises(ValueError, match="optimizer_kwargs: weight_decay must be a number that float32 has, not"):
+        tiny(Walk(), policy_kwargs={"optimizer_kwargs": {"weight_decay": value}})
