@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch as th
 
+from sb3_dream.nn.wide_products import wide_products
+
 _SMALLEST = 16  # rows and columns of a matrix that is treated as one; others are heads of a few numbers, or tables
+_LARGE = 128  # rows or columns from which on products are long enough for oneDNN
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the iteration, from the same source: all singular values go near to 1
 
 
@@ -97,8 +101,10 @@ class MuonAdam(th.optim.Adam):
         th._foreach_mul_(averages, self.momentum)
         th._foreach_add_(averages, gradients)
         ahead = th._foreach_add(gradients, averages, alpha=self.momentum)  # Nesterov's: one step ahead
-        steps = self.run(orthogonal, th.stack(ahead), self.iterations)  # (n, A, B)
-        root = max(matrices[0].shape) ** 0.5  # one over the root mean square of such a step
+        size = max(matrices[0].shape)
+        with wide_products() if size >= _LARGE else nullcontext():
+            steps = self.run(orthogonal, th.stack(ahead), self.iterations)  # (n, A, B)
+        root = size**0.5  # one over the root mean square of such a step
         th._foreach_mul_(matrices, 1 - decay)
         th._foreach_sub_(matrices, (steps * (change * root)).unbind())
 
