@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -27,7 +26,7 @@ from sb3_dream.dreams import Dreams
 from sb3_dream.environments import action_mask_size, action_masks, observation_layout, require_finite_step
 from sb3_dream.imagination import Rollout, imagine
 from sb3_dream.nn.collectives import average_buffers, least, world_size
-from sb3_dream.nn.graphs import Graphs, Result, recorder
+from sb3_dream.nn.graphs import Graphs, recorder
 from sb3_dream.nn.muon import MuonAdam
 from sb3_dream.nn.optimization import FiniteCheck, Gradients, Scalars, descend, frozen, gradients
 from sb3_dream.nn.wide_products import wide_products
@@ -467,14 +466,11 @@ class DREAM(ResumableAlgorithm):
         if self.reward_batch_size and self.policy.world_model.practises_rewards:
             samples = self.replay_buffer.sample_sequences(self.reward_batch_size, 2, self._vec_normalize_env, 1.0)
             rewarded = self.policy.encode_sequences(samples)._replace(rare=sequences.rare)
-        found, observed = self._run(self._model_gradients, sequences, rewarded)
+        with wide_products():
+            found, observed = self._graphs.run(self._model_gradients, sequences, rewarded)
         losses = descend(self.policy.world_model_optimizer, found, self.max_grad_norm, self._finite, self._when())
         self._log({"world_model_loss": th.stack(list(losses.values())).sum(), **losses, **observed.metrics})
         return observed
-
-    def _run(self, function: Callable[..., Result], *inputs: Any) -> Result:
-        with wide_products():
-            return self._graphs.run(function, *inputs)
 
     def _model_gradients(self, sequences: Sequences, rewarded: Sequences | None) -> tuple[Gradients, Observed]:
         observed = self.policy.world_model.observe(sequences)
@@ -515,16 +511,17 @@ class DREAM(ResumableAlgorithm):
         if not starts:  # the batch holds terminal states alone
             return
         discount, novelty_coef = self._now(self._discount()), self._now(self.novelty_coef)
-        rollout, steps, scalars = self._run(self._dream, start, discount, novelty_coef)
-        self._finite(scalars, scalars["imagined_return"], self._when())
-        self._dreams.go_on(rollout, self._length_of_dreams())
-        self._log(scalars)
-        epochs, parts = (1, 1) if self.actor_gradient == "dynamics" else (self.n_epochs, self.n_minibatches)
-        clip_range = self._now(self.clip_range)
-        for part in steps.batches(epochs, parts, starts * self.imagination_horizon):
-            found = self._run(self._behaviour_gradients, part, clip_range)
-            optimizer = self.policy.actor_critic_optimizer
-            self._log(descend(optimizer, found, self.max_grad_norm, self._finite, self._when()))
+        with wide_products(starts == self.imagination_starts):  # other numbers, as in short dreams, seldom come again
+            rollout, steps, scalars = self._graphs.run(self._dream, start, discount, novelty_coef)
+            self._finite(scalars, scalars["imagined_return"], self._when())
+            self._dreams.go_on(rollout, self._length_of_dreams())
+            self._log(scalars)
+            epochs, parts = (1, 1) if self.actor_gradient == "dynamics" else (self.n_epochs, self.n_minibatches)
+            clip_range = self._now(self.clip_range)
+            for part in steps.batches(epochs, parts, starts * self.imagination_horizon):
+                found = self._graphs.run(self._behaviour_gradients, part, clip_range)
+                optimizer = self.policy.actor_critic_optimizer
+                self._log(descend(optimizer, found, self.max_grad_norm, self._finite, self._when()))
 
     def _dream(self, start: State, discount: th.Tensor, novelty_coef: th.Tensor) -> tuple[Rollout, Experience, Scalars]:
         policy, through_model = self.policy, self.actor_gradient == "dynamics"

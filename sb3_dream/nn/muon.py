@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch as th
@@ -102,7 +101,7 @@ class MuonAdam(th.optim.Adam):
         th._foreach_add_(averages, gradients)
         ahead = th._foreach_add(gradients, averages, alpha=self.momentum)  # Nesterov's: one step ahead
         size = max(matrices[0].shape)
-        with wide_products() if size >= _LARGE else nullcontext():
+        with wide_products(size >= _LARGE):
             steps = self.run(orthogonal, th.stack(ahead), self.iterations)  # (n, A, B)
         root = size**0.5  # one over the root mean square of such a step
         th._foreach_mul_(matrices, 1 - decay)

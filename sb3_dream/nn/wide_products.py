@@ -18,13 +18,16 @@ _SETTING: Any = getattr(th.backends.mkldnn, "matmul", None)  # of oneDNN; PyTorc
 
 
 @contextmanager
-def wide_products() -> Iterator[None]:
+def wide_products(worthwhile: bool = True) -> Iterator[None]:
     """Inside the ``with`` block oneDNN multiplies, where that is faster and as exact; in other threads, too.
 
-    Each of its products takes some 10 us to begin, so it is not for the few rows of acting.
+    Each of its products takes some 10 us to begin, and those of new shapes a millisecond, and a megabyte to keep what
+    was compiled: it is not for the few rows of acting, nor for shapes that do not come again.
     ``torch.backends.mkldnn.set_flags(False)`` switches oneDNN off.
+
+    :param worthwhile: False for a block that changes nothing
     """
-    with _permitted() if _help() else nullcontext():
+    with _permitted() if worthwhile and _help() else nullcontext():
         yield
 
 
