@@ -65,8 +65,10 @@ def ready(config: DREAMConfig, **kwargs: Any) -> DREAM:
     """
     :param config: the configuration
     :param kwargs: further arguments of the model
-    :return: a model that has played random games, and whose next update is not of a warm-up
+    :return: a model that has played random games, whose next update is not of a warm-up, and whose dreams last as long
+        as they do in most of a training
     """
+    config = replace(config, dream_length=config.dream_length_end or config.dream_length)
     env = TetrisVecEnv(8, pad_to=212)
     model = DREAM.from_config(config, env, learning_starts=ROWS, buffer_size=2 * ROWS, seed=0, **kwargs)
     model.learn(ROWS)
