@@ -25,10 +25,10 @@ every measured game, the versions and the machine. `python benchmarks/learning.p
 what is missing, with the values of `zoo_configs`, on one thread of a 2-core machine that often had other work.
 
 Each figure is a mean over 100 games after training, played with the most likely actions (with planning, where the
-settings have it, but for Tetris). DREAM's run on Recall is of an earlier version. The curves have 10 games a point, 3
-in the Control Suite; where there are several seeds, they are interquartile means with 95% bootstrap intervals. Actions
-of the Control Suite are played twice, so that 50,000 steps here are 100,000 of the suite; after 500,000 of those
-DreamerV3 has 851 on cartpole_swingup, 944 on reacher_easy and 941 on walker_walk (Hafner et al. 2023).
+settings have it, but for Tetris). The curves have 10 games a point, 3 in the Control Suite; where there are several
+seeds, they are interquartile means with 95% bootstrap intervals. Actions of the Control Suite are played twice, so that
+50,000 steps here are 100,000 of the suite; after 500,000 of those DreamerV3 has 851 on cartpole_swingup, 944 on
+reacher_easy and 941 on walker_walk (Hafner et al. 2023).
 """
 
 PLANNING = """## Planning on Tetris
