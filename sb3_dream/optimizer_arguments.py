@@ -37,7 +37,7 @@ def optimizer_arguments(kind: Any, arguments: Any) -> dict[str, Any]:
         raise ValueError("optimizer_kwargs: eps must be above 0, or a gradient of 0 is divided by 0")
     for name, value in arguments.items():
         if isinstance(value, int | float) and not abs(value) <= th.finfo(th.float32).max:
-            raise ValueError(f"optimizer_kwargs: {name} must be a number that float32 has, not {value!r}")
+            raise ValueError(f"optimizer_kwargs: {name} must be a finite number that float32 has, not {value!r}")
     return arguments
 
 
