@@ -137,5 +137,5 @@ def test_refuses_to_divide_by_nothing() -> None:
 
 @pytest.mark.parametrize("value", [1e300, float("inf"), float("nan")])
 def test_refuses_numbers_that_parameters_cannot_hold(value: float) -> None:
-    with pytest.raises(ValueError, match="optimizer_kwargs: weight_decay must be a finite number that float32 has, not"):
+    with pytest.raises(ValueError, match="weight_decay must be a finite number that float32 has, not"):
         tiny(Walk(), policy_kwargs={"optimizer_kwargs": {"weight_decay": value}})
