@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=4, help="of each repetition, at least")
     parser.add_argument("--repetitions", type=int, default=5, help="the best counts")
     parser.add_argument("--threads", type=int, default=1, help="that PyTorch may use")
-    parser.add_argument("--without-onednn", action="store_true", help="as PyTorch multiplies where it is not better")
+    parser.add_argument("--without-onednn", action="store_true", help="let PyTorch multiply with MKL alone")
     arguments = parser.parse_args()
     if arguments.without_onednn:
         th.backends.mkldnn.set_flags(False)
