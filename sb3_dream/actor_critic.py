@@ -61,6 +61,8 @@ class ActorCritic(nn.Module):
     :param share_trunk: one trunk for actor and critic; the slow critic is then a second head on it
     :param critic_bins: bins of the two-hot critic; 1 for a plain scalar with a squared loss
     :param unimix: share of the uniform distribution in discrete policies
+    :param matrix_step: root mean square of the change of a matrix's entries in an update, in learning rates, by the
+        orthogonal steps of :class:`~sb3_dream.nn.muon.MuonAdam`; 0 for Adam's steps
     :param bfloat16: multiply matrices in bfloat16; everything else stays float32
     """
 
@@ -76,10 +78,12 @@ class ActorCritic(nn.Module):
         share_trunk: bool = False,
         critic_bins: int = 63,
         unimix: float = 0.01,
+        matrix_step: float = 0.0,
         bfloat16: bool = False,
     ) -> None:
         super().__init__()
         self.action_spec, self.unimix, self.in_bfloat16 = action_spec, unimix, bfloat16
+        self.matrix_step = matrix_step
         critic_layout = layout if critic_layout is None else critic_layout
         layout = critic_layout if share_trunk else layout
         self.actor_size = layout.size

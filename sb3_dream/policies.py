@@ -110,11 +110,12 @@ class DreamPolicy(BasePolicy):
         if self.novelty is not None:
             groups = [*groups, {"params": list(self.novelty.predictor.parameters())}]
         self.world_model_optimizer = make_optimizer(optimizer_class, groups, lr_schedule(1), optimizer_kwargs)
+        step = {"matrix_step": self.actor_critic.matrix_step}
         self.actor_critic_optimizer = make_optimizer(
             optimizer_class,
             [
-                {"params": self.actor_critic.actor_parameters(), "lr": self.actor_lr_schedule(1)},
-                {"params": self.actor_critic.critic_parameters(), "lr": self.critic_lr_schedule(1)},
+                {"params": self.actor_critic.actor_parameters(), "lr": self.actor_lr_schedule(1), **step},
+                {"params": self.actor_critic.critic_parameters(), "lr": self.critic_lr_schedule(1), **step},
             ],
             self.actor_lr_schedule(1),
             optimizer_kwargs,

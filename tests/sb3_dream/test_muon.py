@@ -104,23 +104,24 @@ def test_refuses_arguments_that_make_no_sense(wrong: dict[str, float]) -> None:
         MuonAdam([nn.Parameter(th.eye(20))], **wrong)
 
 
-@pytest.mark.parametrize("matrix_step", [2.0, 0.0])
-def test_only_a_world_model_that_asks_for_it_takes_orthogonal_steps(matrix_step: float) -> None:
+@pytest.mark.parametrize("steps", [(2.0, 0.0), (0.0, 2.0), (0.0, 0.0)])
+def test_only_networks_that_ask_for_it_take_orthogonal_steps(steps: tuple[float, float]) -> None:
     networks = {
-        "world_model_kwargs": {"width": 16, "matrix_step": matrix_step},
-        "actor_critic_kwargs": {"net_arch": [16, 16]},
+        "world_model_kwargs": {"width": 16, "matrix_step": steps[0]},
+        "actor_critic_kwargs": {"net_arch": [16, 16], "matrix_step": steps[1]},
     }
     policy = tiny(Walk(), policy_kwargs=networks).learn(40).policy
     kinds = [
         {"momentum_buffer" in state for state in optimizer.state.values()}
         for optimizer in (policy.world_model_optimizer, policy.actor_critic_optimizer)
     ]
-    assert kinds == [{True, False} if matrix_step else {False}, {False}]
+    assert kinds == [{True, False} if step else {False} for step in steps]
 
 
-def test_the_world_model_refuses_negative_steps() -> None:
+@pytest.mark.parametrize("networks", ["world_model_kwargs", "actor_critic_kwargs"])
+def test_networks_refuse_negative_steps(networks: str) -> None:
     with pytest.raises(ValueError, match="matrix_step must be a finite number of at least 0, not -1"):
-        tiny(Walk(), policy_kwargs={"world_model_kwargs": {"matrix_step": -1}})
+        tiny(Walk(), policy_kwargs={networks: {"matrix_step": -1}})
 
 
 @pytest.mark.parametrize(("given", "found"), [(None, (1e-5, True, None)), ({"foreach": True}, (1e-8, None, True))])
