@@ -14,13 +14,14 @@ from torch import nn
 from sb3_dream.nn.actions import ActionDistribution, CategoricalActions, GaussianActions
 from sb3_dream.nn.distributions import TwoHot
 from sb3_dream.nn.grid import ColumnLogits, GridNet, Layout
+from sb3_dream.nn.mlp import Chain
 from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.spaces import ActionSpec
 
 NetArch = tuple[int, ...] | Literal["auto"] | None
 
 
-class Trunk(nn.Sequential):
+class Trunk(Chain):
     """Features (N, F) to (N, out_size).
 
     :param layout: what the features hold

@@ -204,6 +204,11 @@ class DreamPolicy(BasePolicy):
             raise ValueError(f"{path}: the settings and the weights do not fit this version: {told(error)}") from error
         return policy.to(device)
 
+    @property
+    def device(self) -> th.device:
+        """Where all parts are. The base class goes through its layers to find out, each time."""
+        return self.return_scale.low.device
+
     def set_training_mode(self, mode: bool) -> None:
         """
         :param mode: whether to train or to act. Setting it takes as long as acting, as PyTorch goes through all layers
@@ -297,7 +302,7 @@ class DreamPolicy(BasePolicy):
             return np.where(array >= high, space.high, np.where(array <= low, space.low, inside))
         return array.astype(space.dtype) + np.asarray(getattr(space, "start", 0), dtype=space.dtype)
 
-    @th.no_grad()
+    @th.inference_mode()
     def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
@@ -332,7 +337,7 @@ class DreamPolicy(BasePolicy):
                 f"state is of shape {state[0].shape}, expected {expected} for {batch} environments; "
                 "pass state=None to start"
             )
-        if episode_start is not None:
+        if episode_start is not None and np.any(episode_start):
             starts = th.as_tensor(np.atleast_1d(episode_start), dtype=th.bool, device=self.device)
             memory = memory.masked_fill(starts[:, None], 0.0)
         mask = None

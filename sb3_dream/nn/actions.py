@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Protocol
 
 import torch as th
 import torch.nn.functional as F
 
-from sb3_dream.nn.distributions import categorical_entropy, log_unimix, sample_categorical
+from sb3_dream.nn.distributions import categorical_entropy, draw, log_unimix, unimix_probabilities
 
 _INSIDE = 1 - 1e-6  # what single precision still tells from 1
 
@@ -41,15 +42,22 @@ class CategoricalActions:
     def __init__(
         self, logits: th.Tensor, choices: tuple[int, ...], unimix: float = 0.0, mask: th.Tensor | None = None
     ) -> None:
+        self._unimix = unimix
         masks = [None] * len(choices) if mask is None else mask.split(choices, -1)
-        parts = zip(logits.split(choices, -1), masks, strict=True)
-        self.log_probs = [log_unimix(part, unimix, part_mask) for part, part_mask in parts]
+        self._parts = list(zip(logits.split(choices, -1), masks, strict=True))
+
+    @cached_property
+    def log_probs(self) -> list[th.Tensor]:
+        """(N, choices) each, computed when asked for: acting needs none."""
+        return [log_unimix(logits, self._unimix, mask) for logits, mask in self._parts]
 
     def sample(self) -> th.Tensor:
-        return th.stack([sample_categorical(log_probs) for log_probs in self.log_probs], -1).float()
+        mixtures = (unimix_probabilities(logits.detach(), self._unimix, mask) for logits, mask in self._parts)
+        return th.cat([draw(p, th.rand_like(p[..., :1]), -1) for p in mixtures], -1).float()
 
     def mode(self) -> th.Tensor:
-        return th.stack([log_probs.argmax(-1) for log_probs in self.log_probs], -1).float()
+        allowed = (logits if mask is None else logits.masked_fill(~mask, -th.inf) for logits, mask in self._parts)
+        return th.stack([logits.argmax(-1) for logits in allowed], -1).float()
 
     def log_prob(self, action: th.Tensor) -> th.Tensor:
         index = action.long().unbind(-1)

@@ -36,13 +36,18 @@ def softmax(logits: th.Tensor) -> th.Tensor:
     return F.softmax(logits.movedim(-1, 0), 0).movedim(0, -1)
 
 
-def unimix_probabilities(logits: th.Tensor, unimix: float) -> th.Tensor:
+def unimix_probabilities(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) -> th.Tensor:
     """
     :param logits: (..., K)
-    :param unimix: share of the uniform distribution
-    :return: (..., K) probabilities of the mixture
+    :param unimix: share of the uniform distribution, over the allowed classes
+    :param mask: (..., K) bool, True where a class is allowed; at least one must be
+    :return: (..., K) probabilities of the mixture; that of a masked class is exactly 0
     """
-    return softmax(logits).mul(1 - unimix).add_(unimix / logits.shape[-1])
+    if mask is None:
+        return softmax(logits).mul(1 - unimix).add_(unimix / logits.shape[-1])
+    forbidden = ~mask
+    share = unimix / mask.to(logits.dtype).sum(-1, keepdim=True)  # of each allowed class
+    return softmax(logits.masked_fill(forbidden, -th.inf)).mul(1 - unimix).add_(share).masked_fill_(forbidden, 0.0)
 
 
 def log_unimix(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) -> th.Tensor:

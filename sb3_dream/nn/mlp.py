@@ -6,7 +6,18 @@ import torch as th
 from torch import nn
 
 
-def mlp(inputs: int, width: int, layers: int, outputs: int | None = None) -> nn.Sequential:
+class Chain(nn.Sequential):
+    """Layers one after the other, none of which is called as a module: that takes a third as long as a product of a
+    few rows. Hooks of single layers do not run.
+    """
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        for layer in self:
+            x = layer.forward(x)
+        return x
+
+
+def mlp(inputs: int, width: int, layers: int, outputs: int | None = None) -> Chain:
     """Linear, layer norm, SiLU, ``layers`` times, and a last linear layer where ``outputs`` are asked for.
 
     Layer norm, because PyTorch fuses its backward pass on a CPU and that of RMS norm not.
@@ -22,7 +33,7 @@ def mlp(inputs: int, width: int, layers: int, outputs: int | None = None) -> nn.
         inputs = width
     if outputs is not None:
         modules.append(nn.Linear(inputs, outputs))
-    return nn.Sequential(*modules)
+    return Chain(*modules)
 
 
 def zero_init(layer: nn.Module) -> nn.Module:

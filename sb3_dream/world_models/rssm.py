@@ -23,7 +23,7 @@ from sb3_dream.nn.distributions import (
     unimix_probabilities,
 )
 from sb3_dream.nn.grid import Layout
-from sb3_dream.nn.mlp import mlp, zero_init
+from sb3_dream.nn.mlp import Chain, mlp, zero_init
 from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.nn.recurrence import BlockGRU
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
@@ -93,7 +93,7 @@ class RSSMWorldModel(WorldModel):
         # take all time steps in one product, outside the scan
         self.posterior_observation = nn.Linear(self.encoder.out_size, hidden)
         self.posterior_memory = nn.Linear(memory, hidden, bias=False)
-        self.posterior = nn.Sequential(nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, latent))
+        self.posterior = Chain(nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, latent))
         self.step_action = nn.Linear(action_spec.vector_size, hidden)
         self.step_memory = nn.Linear(memory, hidden, bias=False)
         self.step_percept = nn.Linear(latent, hidden, bias=False)

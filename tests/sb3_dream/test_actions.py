@@ -1,4 +1,4 @@
-"""Continuous actions: Gaussians squashed into (-1, 1)."""
+"""Actions: Gaussians squashed into (-1, 1), and categoricals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch as th
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from sb3_dream.nn.actions import GaussianActions
+from sb3_dream.nn.actions import CategoricalActions, GaussianActions
 
 PARAMETERS = th.tensor([[0.3, -1.0], [-2.0, 1.0], [1.5, -4.0]])  # raw mean and deviation of one component
 
@@ -52,3 +52,31 @@ def test_entropy_pushes_a_mean_away_from_the_bounds() -> None:
     parameters = th.tensor([[2.5, 0.0]]).repeat(1000, 1).requires_grad_()
     (gradient,) = th.autograd.grad(GaussianActions(parameters).entropy().mean(), parameters)
     assert gradient[:, 0].sum() < -0.5
+
+
+def test_categoricals_are_drawn_as_often_as_they_say() -> None:
+    logits = th.tensor([[2.0, 9.0, 1.0, -1.0, 3.0]])  # three choices and two
+    mask = th.tensor([[True, False, True, True, True]])
+    actions = CategoricalActions(logits.expand(40_000, 5), (3, 2), 0.1, mask.expand(40_000, 5))
+    th.manual_seed(0)
+    drawn = actions.sample()
+    assert drawn.shape == (40_000, 2) and drawn.dtype == th.float32
+    for first in (0, 2):
+        for second in (0, 1):
+            one = th.tensor([[float(first), float(second)]])
+            frequency = (drawn == one).all(-1).float().mean()
+            expected = CategoricalActions(logits, (3, 2), 0.1, mask).log_prob(one).exp()
+            th.testing.assert_close(frequency, expected[0], rtol=0.0, atol=0.01)  # four standard deviations
+    assert not (drawn[:, 0] == 1).any()
+
+
+@pytest.mark.parametrize("unimix", [0.0, 0.1])
+def test_the_most_probable_choice_is_an_allowed_one(unimix: float) -> None:
+    th.manual_seed(0)
+    logits, mask = th.randn(500, 7), th.rand(500, 7) < 0.4
+    mask[:, 3] = True
+    actions = CategoricalActions(logits, (7,), unimix, mask)
+    mode = actions.mode()
+    assert mask.gather(-1, mode.long()).all()
+    th.testing.assert_close(actions.log_prob(mode), actions.log_probs[0].amax(-1))
+    th.testing.assert_close(CategoricalActions(logits, (7,), unimix).mode(), logits.argmax(-1, keepdim=True).float())

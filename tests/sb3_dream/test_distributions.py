@@ -15,6 +15,7 @@ from sb3_dream.nn.distributions import (
     softmax,
     symexp,
     symlog,
+    unimix_probabilities,
 )
 
 
@@ -49,6 +50,16 @@ def test_masked_classes_are_impossible(unimix: float) -> None:
     assert gradient.isfinite().all()
     assert (gradient[~mask] == 0).all()
     assert (gradient[0, [0, 2, 3]] != 0).all()
+
+
+@pytest.mark.parametrize("unimix", [0.0, 0.01, 0.3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_probabilities_and_their_logarithms_agree(unimix: float, masked: bool) -> None:
+    logits = th.tensor([[5.0, 50.0, -3.0, 1.0], [0.0, 9.0, 0.0, 9.0], [1.0, 2.0, 3.0, 4.0]])
+    mask = th.tensor([[True, False, True, True], [False, False, True, False], [True, True, True, True]])
+    mask = mask if masked else None
+    expected = log_unimix(logits, unimix, mask).exp()
+    th.testing.assert_close(unimix_probabilities(logits, unimix, mask), expected, rtol=1e-5, atol=0.0)
 
 
 @pytest.mark.parametrize("masked", [False, True])
