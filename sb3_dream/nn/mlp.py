@@ -7,8 +7,8 @@ from torch import nn
 
 
 class Chain(nn.Sequential):
-    """Layers one after the other, none of which is called as a module: that takes a third as long as a product of a
-    few rows. Hooks of single layers do not run.
+    """Layers one after the other, none of which is called as a module: for a single row that takes a fifth as long as
+    its product. Hooks of single layers do not run.
     """
 
     def forward(self, x: th.Tensor) -> th.Tensor:

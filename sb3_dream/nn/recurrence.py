@@ -69,7 +69,7 @@ class BlockGRU(nn.Module):
 
     def _step(self, x: th.Tensor, memory: th.Tensor) -> th.Tensor:
         parts = memory.reshape(len(memory), self.gates.blocks, self.gates.part)  # (N, blocks, M / blocks)
-        # layers are not called as modules, which takes a third as long as a product of a few rows
+        # layers are not called as modules, see Chain
         y = self.from_input.forward(x)
         y.view_as(parts).add_(self.from_memory.forward(memory))
         reset, candidate, update = self.gates.forward(F.silu(self.norm.forward(y))).chunk(3, -1)
