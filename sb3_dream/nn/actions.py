@@ -9,7 +9,7 @@ from typing import Protocol
 import torch as th
 import torch.nn.functional as F
 
-from sb3_dream.nn.distributions import categorical_entropy, draw, log_unimix, unimix_probabilities
+from sb3_dream.nn.distributions import categorical_entropy, log_unimix, sample_categorical, unimix_probabilities
 
 _INSIDE = 1 - 1e-6  # what single precision still tells from 1
 
@@ -53,7 +53,7 @@ class CategoricalActions:
 
     def sample(self) -> th.Tensor:
         mixtures = (unimix_probabilities(logits.detach(), self._unimix, mask) for logits, mask in self._parts)
-        return th.cat([draw(p, th.rand_like(p[..., :1]), -1) for p in mixtures], -1).float()
+        return th.cat([sample_categorical(mixture) for mixture in mixtures], -1).float()
 
     def mode(self) -> th.Tensor:
         allowed = (logits if mask is None else logits.masked_fill(~mask, -th.inf) for logits, mask in self._parts)

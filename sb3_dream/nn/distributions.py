@@ -107,13 +107,12 @@ def draw(probabilities: th.Tensor, uniform: th.Tensor, dim: int) -> th.Tensor:
     return (cumulative <= uniform * cumulative.narrow(dim, -1, 1)).sum(dim, keepdim=True)
 
 
-def sample_categorical(log_probs: th.Tensor) -> th.Tensor:
+def sample_categorical(probabilities: th.Tensor) -> th.Tensor:
     """
-    :param log_probs: (..., K) normalised
-    :return: (...) int64 indices; a class of probability 0 is never drawn
+    :param probabilities: (..., K) normalised
+    :return: (..., 1) int64 indices; a class of probability 0 is never drawn
     """
-    probabilities = log_probs.exp()
-    return draw(probabilities, th.rand_like(probabilities[..., :1]), -1).squeeze(-1)
+    return draw(probabilities, th.rand_like(probabilities[..., :1]), -1)
 
 
 def categorical_entropy(log_probs: th.Tensor) -> th.Tensor:

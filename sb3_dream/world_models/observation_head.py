@@ -9,7 +9,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sb3_dream.nn.distributions import log_unimix, sample_categorical, symexp, symlog
+from sb3_dream.nn.distributions import sample_categorical, softmax, symexp, symlog
 from sb3_dream.nn.grid import ColumnOutput, Layout
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.spaces import Segment
@@ -129,7 +129,7 @@ class ObservationHead(nn.Module):
                     after = th.where(self.numbers[s.slice] > 0, after, _sample_bits(parameters, s, temperature))
                 parts.append(after)
             else:
-                index = sample_categorical(log_unimix(parameters[str(s.start)], 0.0))
+                index = sample_categorical(softmax(parameters[str(s.start)])).squeeze(-1)
                 parts.append(_from_class(s, index))
         return parts[0] if len(parts) == 1 else th.cat(parts, -1)
 

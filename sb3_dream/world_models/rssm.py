@@ -18,8 +18,8 @@ from sb3_dream.nn.distributions import (
     TwoHot,
     categorical_entropy,
     categorical_kl,
-    draw,
     log_unimix,
+    sample_categorical,
     unimix_probabilities,
 )
 from sb3_dream.nn.grid import Layout
@@ -226,7 +226,7 @@ class RSSMWorldModel(WorldModel):
             return th.zeros_like(grouped).scatter_(-1, index, 1.0).flatten(1)
         probabilities = unimix_probabilities(grouped, self.unimix)
         known = probabilities.detach()
-        index = draw(known, th.rand_like(known[..., :1]), -1) if sample else known.argmax(-1, keepdim=True)
+        index = sample_categorical(known) if sample else known.argmax(-1, keepdim=True)
         return straight_through(th.zeros_like(grouped).scatter_(-1, index, 1.0), probabilities).flatten(1)
 
 
