@@ -93,6 +93,9 @@ class Outcome(NamedTuple):
 class WorldModel(nn.Module, ABC):
     """Base class; the constructor's keyword arguments beyond these are the model's own.
 
+    :meth:`DREAM.predict` calls it in PyTorch's inference mode: what a model keeps from one call to the next it has to copy
+    before it learns from it.
+
     :param observation_spec: what the observations are
     :param action_spec: what the actions are
     :param mask_size: number of action-mask bits, or None where the environment has no masks
