@@ -93,8 +93,8 @@ class Outcome(NamedTuple):
 class WorldModel(nn.Module, ABC):
     """Base class; the constructor's keyword arguments beyond these are the model's own.
 
-    :meth:`DREAM.predict` calls it in PyTorch's inference mode: what a model keeps from one call to the next it has to copy
-    before it learns from it.
+    :meth:`DREAM.predict` calls it in PyTorch's inference mode: what a model keeps from one call to the next it has to
+    copy before it learns from it.
 
     :param observation_spec: what the observations are
     :param action_spec: what the actions are
