@@ -9,7 +9,13 @@ from typing import Protocol
 import torch as th
 import torch.nn.functional as F
 
-from sb3_dream.nn.distributions import categorical_entropy, log_unimix, sample_categorical, unimix_probabilities
+from sb3_dream.nn.distributions import (
+    allowed_logits,
+    categorical_entropy,
+    log_unimix,
+    sample_categorical,
+    unimix_probabilities,
+)
 
 _INSIDE = 1 - 1e-6  # what single precision still tells from 1
 
@@ -56,8 +62,7 @@ class CategoricalActions:
         return th.cat([sample_categorical(mixture) for mixture in mixtures], -1).float()
 
     def mode(self) -> th.Tensor:
-        allowed = (logits if mask is None else logits.masked_fill(~mask, -th.inf) for logits, mask in self._parts)
-        return th.stack([logits.argmax(-1) for logits in allowed], -1).float()
+        return th.stack([allowed_logits(logits, mask).argmax(-1) for logits, mask in self._parts], -1).float()
 
     def log_prob(self, action: th.Tensor) -> th.Tensor:
         index = action.long().unbind(-1)

@@ -36,6 +36,21 @@ def softmax(logits: th.Tensor) -> th.Tensor:
     return F.softmax(logits.movedim(-1, 0), 0).movedim(0, -1)
 
 
+def allowed_logits(logits: th.Tensor, mask: th.Tensor | None) -> th.Tensor:
+    """
+    :param logits: (..., K)
+    :param mask: (..., K) bool, True where a class is allowed; None where all are
+    :return: (..., K) -inf for the other classes
+    """
+    return logits if mask is None else logits.masked_fill(~mask, -th.inf)
+
+
+def _mix(chosen: th.Tensor, unimix: float, mask: th.Tensor | None) -> th.Tensor:
+    """Probabilities (..., K) mixed with a uniform share; those of masked classes, too, have to be overwritten."""
+    classes = chosen.shape[-1] if mask is None else mask.to(chosen.dtype).sum(-1, keepdim=True)  # the allowed ones
+    return chosen.mul(1 - unimix).add_(unimix / classes)
+
+
 def unimix_probabilities(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) -> th.Tensor:
     """
     :param logits: (..., K)
@@ -43,11 +58,8 @@ def unimix_probabilities(logits: th.Tensor, unimix: float, mask: th.Tensor | Non
     :param mask: (..., K) bool, True where a class is allowed; at least one must be
     :return: (..., K) probabilities of the mixture; that of a masked class is exactly 0
     """
-    if mask is None:
-        return softmax(logits).mul(1 - unimix).add_(unimix / logits.shape[-1])
-    forbidden = ~mask
-    share = unimix / mask.to(logits.dtype).sum(-1, keepdim=True)  # of each allowed class
-    return softmax(logits.masked_fill(forbidden, -th.inf)).mul(1 - unimix).add_(share).masked_fill_(forbidden, 0.0)
+    mixed = _mix(softmax(allowed_logits(logits, mask)), unimix, mask)
+    return mixed if mask is None else mixed.masked_fill_(~mask, 0.0)
 
 
 def log_unimix(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) -> th.Tensor:
@@ -59,7 +71,7 @@ def log_unimix(logits: th.Tensor, unimix: float, mask: th.Tensor | None = None) 
     :return: (..., K) normalised log-probabilities; a masked class has a probability of exactly 0 (-inf)
     """
     if unimix == 0.0:
-        return F.log_softmax(logits if mask is None else logits.masked_fill(~mask, -th.inf), -1)
+        return F.log_softmax(allowed_logits(logits, mask), -1)
     return _LogUnimix.apply(logits, unimix, mask)
 
 
@@ -71,16 +83,13 @@ class _LogUnimix(th.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: th.Tensor, unimix: float, mask: th.Tensor | None) -> th.Tensor:
+        chosen = softmax(allowed_logits(logits, mask))
+        mixed = _mix(chosen, unimix, mask)
         if mask is None:
-            chosen = softmax(logits)
-            mixed = (chosen * (1 - unimix)).add_(unimix / logits.shape[-1])
             log_probs = mixed.log()
         else:
             forbidden = ~mask
-            chosen = softmax(logits.masked_fill(forbidden, -th.inf))
-            share = unimix / mask.to(logits.dtype).sum(-1, keepdim=True)  # of each allowed class
-            mixed = (chosen * (1 - unimix)).add_(share).masked_fill_(forbidden, 1.0)
-            log_probs = mixed.log().masked_fill_(forbidden, -th.inf)
+            log_probs = mixed.masked_fill_(forbidden, 1.0).log().masked_fill_(forbidden, -th.inf)
         ctx.save_for_backward(chosen, mixed)
         ctx.unimix = unimix
         return log_probs

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from sb3_dream.nn.mlp import Chain
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -163,7 +165,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.down.bias)
 
     def forward(self, x: th.Tensor) -> th.Tensor:  # (N, J, D)
-        # functions instead of modules: to call a module takes as long as a product of a few rows
+        # functions instead of modules, whose calls take long beside products of a few rows
         y = _normalise(self.norm, x)
         learning = th.is_grad_enabled()  # otherwise, what nobody else needs is overwritten
         if self.context is None:
@@ -198,7 +200,7 @@ class GridNet(nn.Module):
         self.from_columns = nn.Linear(layout.channels, width) if layout.grids else None
         self.from_loose = nn.Linear(layout.loose_size, width) if layout.loose else None
         self.position = nn.Parameter(0.02 * th.randn(layout.columns, width)) if layout.grids else None
-        self.blocks = nn.Sequential(*(Block(width, layout.columns, hidden or width) for _ in range(depth)))
+        self.blocks = Chain(*(Block(width, layout.columns, hidden or width) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: th.Tensor | Parts) -> th.Tensor:

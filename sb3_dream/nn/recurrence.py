@@ -32,8 +32,14 @@ class BlockLinear(nn.Module):
         :param x: (N, inputs)
         :return: (N, blocks, outputs / blocks)
         """
-        parts = x.reshape(len(x), self.blocks, self.part).transpose(0, 1)  # (blocks, N, inputs / blocks)
-        return th.baddbmm(self.bias, parts, self.weight).transpose(0, 1)
+        return th.baddbmm(self.bias, self.split(x).transpose(0, 1), self.weight).transpose(0, 1)
+
+    def split(self, x: th.Tensor) -> th.Tensor:
+        """
+        :param x: (N, inputs)
+        :return: (N, blocks, inputs / blocks)
+        """
+        return x.reshape(len(x), self.blocks, self.part)
 
 
 _PIECE = 128  # rows whose gates, a megabyte or two, stay in a processor's cache
@@ -68,7 +74,7 @@ class BlockGRU(nn.Module):
         return th.cat([self._step(*piece) for piece in pieces])
 
     def _step(self, x: th.Tensor, memory: th.Tensor) -> th.Tensor:
-        parts = memory.reshape(len(memory), self.gates.blocks, self.gates.part)  # (N, blocks, M / blocks)
+        parts = self.gates.split(memory)  # (N, blocks, M / blocks)
         # layers are not called as modules, see Chain
         y = self.from_input.forward(x)
         y.view_as(parts).add_(self.from_memory.forward(memory))

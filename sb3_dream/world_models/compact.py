@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_dream.nn.distributions import symlog
+from sb3_dream.nn.mlp import Chain
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.nn.recurrence import RecurrentStack
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
@@ -131,5 +132,5 @@ class CompactWorldModel(WorldModel):
         return self.reward_moments.rms.clamp(min=1.0)
 
 
-def _two_layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
+def _two_layers(inputs: int, width: int, outputs: int) -> Chain:
+    return Chain(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
