@@ -14,7 +14,7 @@ from torch import nn
 from sb3_dream.nn.actions import ActionDistribution, CategoricalActions, GaussianActions
 from sb3_dream.nn.distributions import TwoHot
 from sb3_dream.nn.grid import ColumnLogits, GridNet, Layout
-from sb3_dream.nn.mlp import Chain
+from sb3_dream.nn.layers import Chain, LayerNorm, Linear
 from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.spaces import ActionSpec
 
@@ -36,7 +36,7 @@ class Trunk(Chain):
             net_arch = (256, 256) if layout.columns == 1 else None
         if net_arch is not None:
             sizes = (layout.size, *net_arch)
-            layers = [(nn.Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes)]
+            layers = [(Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes)]
             super().__init__(*(module for layer in layers for module in layer))
             self.out_size = sizes[-1]
         elif layout.columns == 1:
@@ -44,7 +44,7 @@ class Trunk(Chain):
             self.out_size = width
         else:
             self.out_size = 2 * width
-            join = (nn.Linear(width * layout.columns, self.out_size), nn.LayerNorm(self.out_size), nn.SiLU())
+            join = (Linear(width * layout.columns, self.out_size), LayerNorm(self.out_size), nn.SiLU())
             super().__init__(GridNet(layout, width, depth), nn.Flatten(), *join)
 
 
@@ -94,14 +94,14 @@ class ActorCritic(nn.Module):
         self.critic_trunk = None if share_trunk else Trunk(critic_layout, width, depth, net_arch)
         outputs = 2 * action_spec.vector_size if action_spec.continuous else action_spec.vector_size
         self.actor_head: nn.Module = (
-            ColumnLogits(action_spec.layout, width) if in_columns else nn.Linear(trunk.out_size, outputs)
+            ColumnLogits(action_spec.layout, width) if in_columns else Linear(trunk.out_size, outputs)
         )
         for parameter in self.actor_head.parameters():
             if parameter.ndim > 1:
                 nn.init.orthogonal_(parameter, 0.01)
             else:
                 nn.init.zeros_(parameter)
-        self.critic_head = nn.Linear(trunk.out_size, critic_bins)
+        self.critic_head = Linear(trunk.out_size, critic_bins)
         nn.init.zeros_(self.critic_head.weight)
         nn.init.zeros_(self.critic_head.bias)
         self.bins = TwoHot(critic_bins) if critic_bins > 1 else None

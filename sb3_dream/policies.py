@@ -268,13 +268,14 @@ class DreamPolicy(BasePolicy):
         :param planner: what chooses the actions instead of the policy alone
         :return: (N, n) actions (indices, or values in [-1, 1]), and the state in which they were chosen
         """
-        state = self.world_model.perceive(memory, self.encode(observation))
-        mask = self.world_model.action_mask(state) if mask is None else mask
+        world_model = self.world_model
+        state = world_model.perceive(memory, self.encode(observation))
+        mask = world_model.action_mask(state) if mask is None else mask
         if planner is None:
-            policy = self.actor_critic.actions(self.world_model.features(state), mask)
+            policy = self.actor_critic.actions(world_model.features(state), mask)
             action = policy.mode() if deterministic else policy.sample()
         else:
-            action = planner.choose(self.world_model, self.actor_critic, state, mask)
+            action = planner.choose(world_model, self.actor_critic, state, mask)
         return action, state
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from sb3_dream.nn.mlp import Chain
+from sb3_dream.nn.layers import Chain, LayerNorm, Linear
 
 
 @dataclass(frozen=True)
@@ -157,30 +157,26 @@ class Block(nn.Module):
 
     def __init__(self, width: int, columns: int, hidden: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
         self.mixes = columns > 1
-        self.up = nn.Linear(width, hidden)
-        self.context = nn.Linear(width, hidden, bias=False) if self.mixes else None
-        self.down = nn.Linear(hidden, width)
+        self.up = Linear(width, hidden)
+        self.context = Linear(width, hidden, bias=False) if self.mixes else None
+        self.down = Linear(hidden, width)
         nn.init.zeros_(self.down.bias)
 
     def forward(self, x: th.Tensor) -> th.Tensor:  # (N, J, D)
-        # functions instead of modules, whose calls take long beside products of a few rows
-        y = _normalise(self.norm, x)
+        # layers are not called as modules, see Chain
+        y = self.norm.forward(x)
         learning = th.is_grad_enabled()  # otherwise, what nobody else needs is overwritten
         if self.context is None:
-            hidden = F.linear(y, self.up.weight, self.up.bias)
+            hidden = self.up.forward(y)
         else:
             mean = y.sum(1) / y.shape[1]  # divided once it is small
             context = F.linear(mean, self.context.weight, self.up.bias)[:, None]  # (N, 1, hidden)
             mixed = _FromNeighbours.apply(y) if learning else _moved(y, right=True)
             hidden = F.linear(mixed, self.up.weight)
             hidden = hidden + context if learning else hidden.add_(context)
-        return x + F.linear(F.silu(hidden, inplace=not learning), self.down.weight, self.down.bias)
-
-
-def _normalise(norm: nn.LayerNorm, x: th.Tensor) -> th.Tensor:
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return x + self.down.forward(F.silu(hidden, inplace=not learning))
 
 
 class GridNet(nn.Module):
@@ -197,11 +193,11 @@ class GridNet(nn.Module):
         self.layout = layout
         self.width = width
         self.columns = layout.columns
-        self.from_columns = nn.Linear(layout.channels, width) if layout.grids else None
-        self.from_loose = nn.Linear(layout.loose_size, width) if layout.loose else None
+        self.from_columns = Linear(layout.channels, width) if layout.grids else None
+        self.from_loose = Linear(layout.loose_size, width) if layout.loose else None
         self.position = nn.Parameter(0.02 * th.randn(layout.columns, width)) if layout.grids else None
         self.blocks = Chain(*(Block(width, layout.columns, hidden or width) for _ in range(depth)))
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
 
     def forward(self, x: th.Tensor | Parts) -> th.Tensor:
         """
@@ -213,9 +209,9 @@ class GridNet(nn.Module):
         if columns is not None and self.from_columns is not None and self.position is not None:
             y = F.linear(columns, self.from_columns.weight) + (self.position + self.from_columns.bias)
         if loose is not None and self.from_loose is not None:
-            shared = F.linear(loose, self.from_loose.weight, self.from_loose.bias)[:, None]  # (N, 1, D)
+            shared = self.from_loose.forward(loose)[:, None]  # (N, 1, D)
             y = shared if y is None else y + shared
-        return _normalise(self.norm, self.blocks(y))
+        return self.norm.forward(self.blocks(y))
 
 
 class ColumnOutput(nn.Module):
@@ -229,8 +225,8 @@ class ColumnOutput(nn.Module):
     def __init__(self, layout: Layout, width: int, copies: int = 1) -> None:
         super().__init__()
         self.layout, self.copies = layout, copies
-        self.to_columns = nn.Linear(width, layout.channels * copies) if layout.grids else None
-        self.to_loose = nn.Linear(width, layout.loose_size * copies) if layout.loose else None
+        self.to_columns = Linear(width, layout.channels * copies) if layout.grids else None
+        self.to_loose = Linear(width, layout.loose_size * copies) if layout.loose else None
 
     def forward(self, x: th.Tensor) -> th.Tensor:
         """

@@ -5,16 +5,7 @@ from __future__ import annotations
 import torch as th
 from torch import nn
 
-
-class Chain(nn.Sequential):
-    """Layers one after the other, none of which is called as a module: for a single row that takes a fifth as long as
-    its product. Hooks of single layers do not run.
-    """
-
-    def forward(self, x: th.Tensor) -> th.Tensor:
-        for layer in self:
-            x = layer.forward(x)
-        return x
+from sb3_dream.nn.layers import Chain, LayerNorm, Linear
 
 
 def mlp(inputs: int, width: int, layers: int, outputs: int | None = None) -> Chain:
@@ -29,10 +20,10 @@ def mlp(inputs: int, width: int, layers: int, outputs: int | None = None) -> Cha
     """
     modules: list[nn.Module] = []
     for _ in range(layers):
-        modules += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.SiLU()]
+        modules += [Linear(inputs, width), LayerNorm(width), nn.SiLU()]
         inputs = width
     if outputs is not None:
-        modules.append(nn.Linear(inputs, outputs))
+        modules.append(Linear(inputs, outputs))
     return Chain(*modules)
 
 

@@ -9,6 +9,8 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
+from sb3_dream.nn.layers import LayerNorm, Linear
+
 
 class BlockLinear(nn.Module):
     """A linear layer whose weight is block-diagonal: each of ``blocks`` equal parts of the input has its own outputs.
@@ -57,9 +59,9 @@ class BlockGRU(nn.Module):
 
     def __init__(self, inputs: int, memory: int, blocks: int) -> None:
         super().__init__()
-        self.from_input = nn.Linear(inputs, memory)
+        self.from_input = Linear(inputs, memory)
         self.from_memory = BlockLinear(memory, memory, blocks)
-        self.norm = nn.LayerNorm(memory)
+        self.norm = LayerNorm(memory)
         self.gates = BlockLinear(memory, 3 * memory, blocks)
 
     def forward(self, x: th.Tensor, memory: th.Tensor) -> th.Tensor:

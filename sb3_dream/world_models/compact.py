@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb3_dream.nn.distributions import symlog
-from sb3_dream.nn.mlp import Chain
+from sb3_dream.nn.layers import Chain, Linear
 from sb3_dream.nn.moments import RunningMoments
 from sb3_dream.nn.recurrence import RecurrentStack
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
@@ -133,4 +133,4 @@ class CompactWorldModel(WorldModel):
 
 
 def _two_layers(inputs: int, width: int, outputs: int) -> Chain:
-    return Chain(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
+    return Chain(Linear(inputs, width), nn.SiLU(), Linear(width, outputs))

@@ -23,7 +23,8 @@ from sb3_dream.nn.distributions import (
     unimix_probabilities,
 )
 from sb3_dream.nn.grid import Layout
-from sb3_dream.nn.mlp import Chain, mlp, zero_init
+from sb3_dream.nn.layers import Chain, LayerNorm, Linear
+from sb3_dream.nn.mlp import mlp, zero_init
 from sb3_dream.nn.precision import products_in_bfloat16
 from sb3_dream.nn.recurrence import BlockGRU
 from sb3_dream.spaces import VECTOR, ActionSpec, Observation, ObservationSpec
@@ -91,13 +92,13 @@ class RSSMWorldModel(WorldModel):
         self.decoder = ObservationDecoder(memory + latent, observation_spec, width, depth, channels)
         # the posterior's and the recurrence's first layers, one for each input: those of observations and actions then
         # take all time steps in one product, outside the scan
-        self.posterior_observation = nn.Linear(self.encoder.out_size, hidden)
-        self.posterior_memory = nn.Linear(memory, hidden, bias=False)
-        self.posterior = Chain(nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, latent))
-        self.step_action = nn.Linear(action_spec.vector_size, hidden)
-        self.step_memory = nn.Linear(memory, hidden, bias=False)
-        self.step_percept = nn.Linear(latent, hidden, bias=False)
-        self.step_norm = nn.LayerNorm(hidden)
+        self.posterior_observation = Linear(self.encoder.out_size, hidden)
+        self.posterior_memory = Linear(memory, hidden, bias=False)
+        self.posterior = Chain(LayerNorm(hidden), nn.SiLU(), Linear(hidden, latent))
+        self.step_action = Linear(action_spec.vector_size, hidden)
+        self.step_memory = Linear(memory, hidden, bias=False)
+        self.step_percept = Linear(latent, hidden, bias=False)
+        self.step_norm = LayerNorm(hidden)
         self.gru = BlockGRU(hidden, memory, blocks)
         self.prior = mlp(memory, hidden, 2, latent)
         self.reward_bins = TwoHot(reward_bins)
