@@ -64,13 +64,7 @@ TETRIS = {
         Row("QR-DQN", "wall_clock/qrdqn-?-0"),
     ),
     "hours": (
-        Row(
-            "DREAM, long values",
-            "planning/critic-sight-1000000-*-0-12",
-            "planning/critic-sight-1000000-*-16-12",
-            "some 180 min",
-        ),
-        Row("DREAM, long values", "wall_clock/dream-800k-?-0", "wall_clock/dream-800k-?-16"),
+        Row("DREAM, long values", "wall_clock/dream-800k-?-0"),
         Row("PPO", "wall_clock/ppo-20m-?-0"),
     ),
     "lines": (
