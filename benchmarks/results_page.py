@@ -34,10 +34,10 @@ reacher_easy and 941 on walker_walk (Hafner et al. 2023).
 PLANNING = """## Planning on Tetris
 
 `python benchmarks/planning.py MODEL.zip`: the same agents with their most likely actions (0 sequences), and trying
-sequences of actions in the world model before each one. The agents of 800,000 steps with the reward "standard"
-learned with the values of `zoo_configs/long/dream.yml`, with those of a version before where the critic alone is told
-what is seen ("critic-sight"), as did that of 1,000,000; the others with those of `zoo_configs/dream.yml`. The actor
-treats all columns of the board alike and is told what is seen in them ("sight"). The README has the commands.
+sequences of actions in the world model before each one. The actor treats all columns of the board alike and is
+told what is seen in them ("sight"), or its critic alone is ("critic-sight"). With the reward "standard", the agent of
+800,000 steps with "sight" learned with the values of `zoo_configs/long/dream.yml`, those of 800,000 and 1,000,000 with
+"critic-sight" with the ones that it had before, the others with those of `zoo_configs/dream.yml`.
 """
 
 ABLATIONS = """## Ablations
